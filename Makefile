@@ -1,0 +1,43 @@
+# Two commands: make lab, make test. All that they need lives in .venv, made when it is missing or out of date.
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/.ready
+# in a container one often is root, which Jupyter wants said
+ROOT_USER = $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# before torch is imported: threads that spin while they wait make small steps many times slower
+export OMP_WAIT_POLICY := PASSIVE
+# notebooks draw with the kernel's own backend
+unexport MPLBACKEND
+
+.PHONY: help lab test course execute bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+
+lab: $(READY)  ## JupyterLab on lesson 00, on this machine only, with a token (LAB_ARGS=--no-browser adds arguments)
+	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_USER) $(LAB_ARGS)
+
+test: $(READY)  ## ruff, pytest with doctests, nbval on every lesson, one summary
+	@$(PY) tools/check.py
+
+course: $(READY)  ## every lesson from a fresh kernel; copies and HTML in build/ (NB=notebooks/01_x.ipynb for one)
+	@$(PY) tools/course.py $(NB)
+
+execute: $(READY)  ## the committed lessons executed again, in place (NB=notebooks/01_x.ipynb for one)
+	@$(PY) tools/offline.py $(PY) tools/execute.py $(NB)
+
+bench: $(READY)  ## every benchmark, one after another
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
+
+lock:  ## constraints.txt again, from the newest versions that fit
+	@$(PYTHON) tools/lock.py
+
+clean:  ## what was built, and caches; the environment stays (rm -r .venv)
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find kdlab tools tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-prune -exec rm -rf {} + 2>/dev/null || true
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) tools/environment.py

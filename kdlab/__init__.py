@@ -1,0 +1,21 @@
+"""kdlab: knowledge distillation, every claim shown with error bars, on your own machine, in seconds."""
+
+import os
+
+# before torch: OpenMP threads that spin while they wait make small steps many times slower beside another process
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from . import divergences, metrics, models, objectives, plots, signals, tasks
+from .checks import check, hint, predict
+from .distill import distill, sweep, train
+from .divergences import forward_kl, jsd, reverse_kl, skew_forward_kl, skew_reverse_kl, tvd
+from .intervals import Comparison, Estimate, claim, compare
+from .lab import doctor, setup
+from .metrics import accuracy, agreement, ece, entropy, nll, parameters
+from .models import convnet, language_model, mlp
+from .objectives import HardLabels, KDLoss, LabelSmoothing
+from .runs import Runs
+from .signals import shuffle_wrong_classes
+from .tasks import load, splits
+
+__version__ = "0.1.0"

@@ -1,0 +1,224 @@
+"""How far apart two distributions are: true divergences, zero exactly where student and teacher agree.
+
+p is the teacher's distribution, q the student's, both softmax(logits / T). Every function takes logits
+with any leading axes, so also (R, B, C) for R replicas, and returns nats (total variation: a share).
+"""
+
+import math
+
+import torch
+
+FLOOR = -1e30  # stands for a logit of −inf, so that 0 · log 0 is 0 and its gradient finite
+
+
+def log_softmax(logits, temperature=1.0):
+    """log softmax(logits / T) over the last axis, in float32 or better.
+
+    logits: (..., V); temperature: a number or a tensor that broadcasts, for example (R, 1, 1).
+
+    >>> log_softmax(torch.tensor([0.0, 0.0])).exp()
+    tensor([0.5000, 0.5000])
+    """
+    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    if logits.device.type == "cpu" and logits.shape[-1] <= 64:
+        # torch's kernel for a short last axis is ten times slower than the one for a first axis
+        return logits.movedim(-1, 0).log_softmax(0).movedim(0, -1)
+    return logits.log_softmax(-1)
+
+
+def kl_rows(log_p, log_q):
+    """KL(p ‖ q) = Σ p (log p − log q) for each row, from log-probabilities (..., V) → (...).
+
+    >>> kl_rows(torch.tensor([0.0, FLOOR]), torch.tensor([0.5, 0.5]).log())
+    tensor(0.6931)
+    """
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def check_shapes(name, student_logits, teacher_logits, mask=None):
+    """Raise the error that says what came and what was expected, of types and shapes."""
+    for key, z in [("student_logits", student_logits), ("teacher_logits", teacher_logits)]:
+        if not torch.is_tensor(z) or not z.is_floating_point():
+            kind = z.dtype if torch.is_tensor(z) else type(z).__name__
+            raise TypeError(f"{name}: {key} must be a floating-point tensor (..., V), got {kind}")
+    s, t = tuple(student_logits.shape), tuple(teacher_logits.shape)
+    if not s or not t or s[-1] != t[-1]:
+        raise ValueError(f"{name}: student_logits {s} and teacher_logits {t} must share the vocabulary axis; "
+                         "for padded vocabularies see kdlab.vocabulary.mask_padding")
+    if s != t:
+        raise ValueError(f"{name}: student_logits {s} and teacher_logits {t} must have the same shape")
+    if mask is not None and (not torch.is_tensor(mask) or tuple(mask.shape) != s[:-1]):
+        came = tuple(mask.shape) if torch.is_tensor(mask) else type(mask).__name__
+        raise ValueError(f"{name}: mask must have the shape of the rows {s[:-1]}, got {came}")
+
+
+def check_logits(name, student_logits, teacher_logits, mask=None):
+    """The logits, finite and in float32 or better; or the error that says what came and what was expected.
+
+    Masked rows become 0, −inf becomes a number low enough to have probability 0.
+    """
+    check_shapes(name, student_logits, teacher_logits, mask)
+    if mask is not None:
+        keep = mask.bool()[..., None]
+        student_logits = torch.where(keep, student_logits, 0.0)  # a masked row may hold anything, NaN included
+        teacher_logits = torch.where(keep, teacher_logits, 0.0)
+    for key, z in [("student_logits", student_logits), ("teacher_logits", teacher_logits)]:
+        bad = torch.isnan(z) | (z == torch.inf)
+        if bad.any():
+            raise ValueError(f"{name}: {key} holds {int(bad.sum())} NaN or +inf values; "
+                             "expected finite numbers, or −inf for a class that is ruled out")
+        empty = torch.isneginf(z).all(-1)
+        if empty.any():
+            raise ValueError(f"{name}: {key} rules out every class in {int(empty.sum())} rows; "
+                             "expected a finite logit in each row that counts")
+    return _floored(student_logits), _floored(teacher_logits)
+
+
+def _floored(logits):
+    return (logits if logits.dtype == torch.float64 else logits.float()).clamp_min(FLOOR)
+
+
+def check_temperature(name, temperature):
+    """Raise a ValueError unless every temperature is a finite number above 0."""
+    t = torch.as_tensor(temperature, dtype=torch.float64)
+    if not bool(((t > 0) & torch.isfinite(t)).all()):
+        raise ValueError(f"{name}: temperature must be above 0 and finite, got {temperature!r}")
+
+
+def reduce_rows(name, rows, mask=None, reduction="mean"):
+    """Mean over the rows that count; exactly 0, with zero gradients, where none does; "rows" keeps them.
+
+    >>> reduce_rows("example", torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
+    2.0
+    """
+    if reduction not in ("mean", "rows"):
+        raise ValueError(f"{name}: reduction must be 'mean' or 'rows', got {reduction!r}")
+    mask = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask.bool()
+    rows = torch.where(mask, rows - rows.detach().clamp_max(0), 0.0)  # rounding may end just below 0
+    return rows if reduction == "rows" else rows.sum() / mask.sum().clamp_min(1)
+
+
+def _divergence(name, of_logs, student_logits, teacher_logits, temperature, mask, reduction):
+    student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
+    check_temperature(name, temperature)
+    rows = of_logs(log_softmax(student_logits, temperature), log_softmax(teacher_logits, temperature))
+    return reduce_rows(name, rows, mask, reduction)
+
+
+def _share(name, key, value):
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: {key} must lie in [0, 1], got {value!r}")
+    return value
+
+
+def _log_mix(log_a, log_b, share):
+    """log(share · a + (1 − share) · b)."""
+    return torch.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
+
+
+def forward_kl(student_logits, teacher_logits, temperature=1.0, mask=None, reduction="mean"):
+    """KL(teacher ‖ student) in nats, averaged over rows: what the student misses of the teacher.
+
+        Σ_v p(v) · [log p(v) − log q(v)],   p, q = softmax(logits / T)
+
+    student_logits, teacher_logits: (..., V); mask: (...), true where a row counts. Covers every mode of
+    the teacher. Raises ValueError or TypeError on shapes that differ, NaN, or T ≤ 0.
+    Source: Hinton, Vinyals, Dean 2015, eq. 1 and section 2 (without the T² factor: see KDLoss).
+
+    >>> z = torch.tensor([[2.0, 0.0]])
+    >>> forward_kl(z, z).item()
+    0.0
+    """
+    return _divergence("forward_kl", lambda q, p: kl_rows(p, q),
+                       student_logits, teacher_logits, temperature, mask, reduction)
+
+
+def reverse_kl(student_logits, teacher_logits, temperature=1.0, mask=None, reduction="mean"):
+    """KL(student ‖ teacher) in nats: what the student invents that the teacher would not say.
+
+        Σ_v q(v) · [log q(v) − log p(v)]
+
+    Arguments and errors as in `forward_kl`. Seeks one mode of the teacher.
+    Source: Gu, Dong, Wei, Huang 2024 (MiniLLM), section 2.1.
+
+    >>> round(reverse_kl(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]])).item(), 4)
+    0.4338
+    """
+    return _divergence("reverse_kl", lambda q, p: kl_rows(q, p),
+                       student_logits, teacher_logits, temperature, mask, reduction)
+
+
+def jsd(student_logits, teacher_logits, beta=0.5, temperature=1.0, mask=None, reduction="mean"):
+    """Generalised Jensen–Shannon divergence in nats, between forward and reverse KL.
+
+        beta · KL(p ‖ M) + (1 − beta) · KL(q ‖ M),   M = beta · p + (1 − beta) · q
+
+    beta 0 is the forward KL and beta 1 the reverse KL, as in TRL. That is a convention with a jump: the
+    formula itself goes to 0 at both ends. Other arguments and errors as in `forward_kl`.
+    Source: Agarwal et al. 2024 (GKD), section 2.
+
+    >>> far = 30 * torch.eye(2)
+    >>> round(jsd(far[:1], far[1:]).item(), 4) == round(math.log(2), 4)
+    True
+    """
+    _share("jsd", "beta", beta)
+
+    def of_logs(q, p):
+        if beta in (0, 1):
+            return kl_rows(p, q) if beta == 0 else kl_rows(q, p)
+        m = _log_mix(p, q, beta)
+        return beta * kl_rows(p, m) + (1 - beta) * kl_rows(q, m)
+
+    return _divergence("jsd", of_logs, student_logits, teacher_logits, temperature, mask, reduction)
+
+
+def skew_forward_kl(student_logits, teacher_logits, skew=0.1, temperature=1.0, mask=None, reduction="mean"):
+    """Forward KL to a mixture that always holds a little of the teacher, so that it stays bounded.
+
+        KL(p ‖ skew · p + (1 − skew) · q)
+
+    skew 0 is `forward_kl`. Other arguments and errors as there.
+    Source: Ko et al. 2024 (DistiLLM), section 3.1.
+
+    >>> skew_forward_kl(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), skew=1.0).item()
+    0.0
+    """
+    _share("skew_forward_kl", "skew", skew)
+
+    def of_logs(q, p):
+        return kl_rows(p, q if skew == 0 else p if skew == 1 else _log_mix(p, q, skew))
+
+    return _divergence("skew_forward_kl", of_logs, student_logits, teacher_logits, temperature, mask, reduction)
+
+
+def skew_reverse_kl(student_logits, teacher_logits, skew=0.1, temperature=1.0, mask=None, reduction="mean"):
+    """Reverse KL to a mixture that always holds a little of the student.
+
+        KL(q ‖ skew · q + (1 − skew) · p)
+
+    skew 0 is `reverse_kl`. Other arguments and errors as in `forward_kl`.
+    Source: Ko et al. 2024 (DistiLLM), section 3.1.
+
+    >>> skew_reverse_kl(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), skew=1.0).item()
+    0.0
+    """
+    _share("skew_reverse_kl", "skew", skew)
+
+    def of_logs(q, p):
+        return kl_rows(q, p if skew == 0 else q if skew == 1 else _log_mix(q, p, skew))
+
+    return _divergence("skew_reverse_kl", of_logs, student_logits, teacher_logits, temperature, mask, reduction)
+
+
+def tvd(student_logits, teacher_logits, temperature=1.0, mask=None, reduction="mean"):
+    """Total variation distance in [0, 1]: the largest difference in probability of any event.
+
+        ½ Σ_v |p(v) − q(v)|
+
+    Arguments and errors as in `forward_kl`. Source: Wen et al. 2023 (f-divergence distillation).
+
+    >>> tvd(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])).item()
+    1.0
+    """
+    return _divergence("tvd", lambda q, p: 0.5 * (p.exp() - q.exp()).abs().sum(-1),
+                       student_logits, teacher_logits, temperature, mask, reduction)

@@ -1,0 +1,138 @@
+"""How sure: an estimate over units with its interval, the four verdicts, and claims that must hold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+SHARES = ("accuracy", "ece", "agreement")  # metrics shown in per cent or percentage points
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over units (splits, each with its own teacher; seeds averaged inside) with a t-interval.
+
+    values: a pandas Series, unit → number. what: the quantity in words. measure: "%", "points", "nats" or "".
+    seeds: seeds nested in each unit, 0 where none has a part. units: what was repeated, in words; a claim about
+    one given teacher says so here. Subtracting two estimates pairs them by unit.
+
+    >>> e = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 1)
+    >>> str(e), e.verdict()
+    ('+2.00 ± 1.30 points', 'helps')
+    """
+
+    values: pd.Series
+    what: str
+    measure: str = ""
+    seeds: int = 1
+    units: str = "splits, each with its own teacher"
+
+    def __post_init__(self):
+        if len(self.values) < 4:
+            raise ValueError(f"Estimate: an interval needs at least 4 units (splits with their own teachers), "
+                             f"got {len(self.values)}; seeds of one split are not units")
+        if not np.isfinite(self.values.to_numpy(float)).all():
+            raise ValueError(f"Estimate: {self.what} must be finite for every unit, got {self.values.to_dict()}")
+
+    @property
+    def mean(self):
+        """The mean over the units."""
+        return float(self.values.mean())
+
+    def half_width(self, cells=1):
+        """Half of the 95 % interval; for `cells` intervals that must hold at once, Šidák's (1967)."""
+        n = len(self.values)
+        level = 0.95 ** (1 / cells)
+        return float(stats.t.ppf((1 + level) / 2, n - 1) * self.values.std(ddof=1) / np.sqrt(n))
+
+    def interval(self, cells=1):
+        """(low, high) of the 95 % interval."""
+        return self.mean - self.half_width(cells), self.mean + self.half_width(cells)
+
+    def verdict(self, delta=0.0, cells=1):
+        """"no difference" (the interval lies inside ±delta), "helps", "hurts" or "cannot tell".
+
+        The first is an equivalence test: delta is the difference too small to care about, chosen beforehand.
+        """
+        low, high = self.interval(cells)
+        if -delta <= low and high <= delta and delta > 0:
+            return "no difference"
+        return "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
+
+    def __sub__(self, other):
+        if set(self.values.index) != set(other.values.index):
+            raise ValueError(f"can't pair {self.what!r} with {other.what!r}: their units differ, "
+                             f"{sorted(self.values.index)[:3]} and {sorted(other.values.index)[:3]}")
+        measure = "points" if self.measure == "%" else self.measure
+        return Estimate(self.values - other.values.loc[self.values.index], f"{self.what} − {other.what}"
+                        if self.what != other.what else f"difference in {self.what}", measure,
+                        min(self.seeds, other.seeds), self.units)
+
+    def __str__(self):
+        sign = "+" if self.measure == "points" or self.what.startswith("difference") else ""
+        return f"{self.mean:{sign}.2f} ± {self.half_width():.2f}" + (f" {self.measure}" if self.measure else "")
+
+    def __gt__(self, bound):
+        return Comparison(self, f"> {bound:g}", self.interval()[0] > bound)
+
+    def __lt__(self, bound):
+        return Comparison(self, f"< {bound:g}", self.interval()[1] < bound)
+
+    def within(self, delta):
+        """The claim that the difference is too small to matter: the whole interval lies inside ±delta."""
+        low, high = self.interval()
+        return Comparison(self, f"within ±{delta:g}", -delta < low and high < delta)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An estimate beside a bound; true where the whole 95 % interval is on the bound's side.
+
+    >>> gain = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 1)
+    >>> bool(gain > 0), bool(gain > 1)
+    (True, False)
+    """
+
+    estimate: Estimate
+    relation: str
+    holds: bool
+
+    def __bool__(self):
+        return self.holds
+
+
+def claim(sentence, comparison):
+    """Print the sentence with its estimate, interval, splits and seeds; AssertionError where it does not hold.
+
+    comparison: an `Estimate` beside a bound, for example distilled.minus(direct) > 0.
+
+    >>> gain = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 2)
+    >>> claim("it helps", gain > 0)
+    Claim: it helps
+    holds: gain +2.00 ± 1.30 points (> 0); 95 % interval over 4 splits, each with its own teacher; 2 seeds a split
+    """
+    if not isinstance(comparison, Comparison):
+        raise TypeError("claim: comparison must be an Estimate beside a bound, as in distilled.minus(direct) > 0, "
+                        f"got {type(comparison).__name__}")
+    e = comparison.estimate
+    seeds = f"; {e.seeds} seed{'s' if e.seeds > 1 else ''} a split" if e.seeds else ""
+    text = f"{e.what} {e} ({comparison.relation}); 95 % interval over {len(e.values)} {e.units}{seeds}"
+    if not comparison:
+        raise AssertionError(f"Claim does not hold: {sentence}\n{text}")
+    print(f"Claim: {sentence}\nholds: {text}")
+
+
+def compare(estimates, delta=0.0):
+    """Many cells at once: a frame with mean, low, high and verdict, intervals widened so that all hold together.
+
+    estimates: {cell: Estimate}. delta: the difference too small to care about.
+    Source: Šidák 1967 (valid for t-intervals of any correlation).
+
+    >>> e = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 1)
+    >>> compare({"x": e, "y": e})["verdict"].tolist()
+    ['helps', 'helps']
+    """
+    n = len(estimates)
+    rows = {cell: [e.mean, *e.interval(n), e.verdict(delta, n)] for cell, e in estimates.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "verdict"])

@@ -1,0 +1,206 @@
+"""The commands behind the Makefile: course, execute, the network block, set-up, doctor."""
+
+import errno
+import importlib.metadata
+import os
+import re
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kdlab.__main__ import main as kdlab_command
+
+ROOT = Path(__file__).parent.parent
+TOOLS = ROOT / "tools"
+
+
+def run(*command, env=None):
+    """(exit status, everything it printed) of `python command ...`."""
+    done = subprocess.run([sys.executable, *map(str, command)], env=os.environ | (env or {}), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    return done.returncode, done.stdout
+
+
+def write(path, *sources):
+    """A notebook with these code cells after a heading; its path."""
+    cells = [new_markdown_cell("# A lesson"), *map(new_code_cell, sources)]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+CLAIM = """import pandas as pd, kdlab as kd
+kd.claim("rain helps", kd.Estimate(pd.Series([1.0, -1.0, 2.0, 0.0]), "gain") > 0)"""
+
+
+def test_course_stops_at_the_first_claim_that_fails_and_names_it(tmp_path):
+    fine = write(tmp_path / "00_fine.ipynb", "import os\nprint(os.path.basename(os.getcwd()))")
+    fails = write(tmp_path / "01_fails.ipynb", "x = 1", CLAIM, "print('after')")
+    never = write(tmp_path / "02_never.ipynb", "print('never')")
+    earlier = nbformat.read(fails, as_version=4)
+    earlier.cells[3].execution_count = 3  # as committed: executed once
+    nbformat.write(earlier, fails)
+    status, said = run(TOOLS / "course.py", "--build", tmp_path / "build", fine, fails, never)
+    assert status == 1
+    assert re.search(r"00_fine +2 cells +\d+\.\d s  ok", said)
+    assert "01_fails: cell 3 of 4 failed: import pandas" in said
+    assert "AssertionError: Claim does not hold: rain helps" in said
+    assert "gain 0.50 ± 2.05 (> 0); 95 % interval over 4 splits" in said  # the error's last line
+    built = {path.name for path in (tmp_path / "build").iterdir()}
+    assert built == {"00_fine.ipynb", "00_fine.html", "01_fails.ipynb"}
+    copy = nbformat.read(tmp_path / "build" / "00_fine.ipynb", as_version=4)
+    assert copy.cells[1].outputs[0].text == f"{tmp_path.name}\n"  # the kernel runs where the notebook lies
+    stopped = nbformat.read(tmp_path / "build" / "01_fails.ipynb", as_version=4)
+    assert [cell.get("execution_count") for cell in stopped.cells] == [None, 1, 2, None]
+
+
+BAR = """import sys, kdlab as kd
+loop = sys.modules["kdlab.distill"]
+bar = loop.tqdm
+loop.tqdm = lambda **options: bar(**options | {"delay": 0})  # shown at once, not after two seconds
+_ = kd.train(kd.mlp(8), kd.load("digits"), epochs=1)"""
+
+
+def test_execute_writes_normalised_or_not_at_all(tmp_path):
+    lines = "for _ in range(9): print('a', flush=True)"
+    fine = write(tmp_path / "00_fine.ipynb", lines, BAR)
+    fails = write(tmp_path / "01_fails.ipynb", "2 + 2", "1 / 0")
+    before = fails.read_bytes()
+    status, said = run(TOOLS / "execute.py", fine, fails, env={"TQDM_DISABLE": ""})
+    assert status == 1 and "01_fails: cell 3 of 3 failed: 1 / 0\n  ZeroDivisionError: division by zero" in said
+    assert fails.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"00_fine.ipynb", "01_fails.ipynb"}
+    notebook = nbformat.read(fine, as_version=4)
+    assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
+    assert [(out.name, out.text) for out in notebook.cells[1].outputs] == [("stdout", "a\n" * 9)]
+    assert notebook.cells[2].outputs == []  # no progress bar
+    assert notebook.metadata.kernelspec.name == "python3" and "version" not in notebook.metadata.language_info
+    assert all(cell.metadata == {} for cell in notebook.cells)
+    first = fine.read_bytes()
+    assert run(TOOLS / "execute.py", fine)[0] == 0 and fine.read_bytes() == first  # nothing of the clock or the run
+
+
+REACH = """import errno, socket
+def reach(host):
+    try:
+        socket.create_connection((host, 9), timeout=2)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+print(reach("127.0.0.1"), reach("192.0.2.1"))"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--patch"]], ids=["best", "patch"])
+def test_network_block(flags):
+    status, said = run(TOOLS / "offline.py", *flags, sys.executable, "-c", REACH, env={"KDLAB_DATA": "/nowhere"})
+    assert status == 0
+    assert said.splitlines()[-1] == "ECONNREFUSED ENETUNREACH"  # the loopback answers, the world does not
+    assert re.match(r"network block: (kernel namespace|Python sockets patched), loopback only\n", said)
+    assert run(TOOLS / "offline.py", *flags, sys.executable, "-c", "raise SystemExit(7)")[0] == 7
+
+
+def test_network_block_is_the_kernels_where_it_can_be():
+    by_hand = [["unshare", "-rn", "sh", "-c", "ip link set lo up"], ["unshare", "-n", "sh", "-c", "ip link set lo up"]]
+    if shutil.which("unshare") and any(subprocess.run(way, capture_output=True).returncode == 0 for way in by_hand):
+        assert "kernel namespace" in run(TOOLS / "offline.py", sys.executable, "-c", "pass")[1]
+    else:
+        pytest.skip("this system allows no network namespace")
+
+
+def test_network_block_says_where_it_can_not():
+    code = f"""import runpy, sys
+main = runpy.run_path({str(TOOLS / "offline.py")!r})["main"]
+main.__globals__["WAYS"] = [("no such way", ["no-such-program"])]
+sys.exit(main([sys.executable, "-c", "print('ran')"]))"""
+    status, said = run("-c", code)
+    assert status == 0 and re.fullmatch(r"network block: NONE, .* with the network\nran\n", said)
+
+
+@pytest.mark.parametrize("outcome, verdict", [(errno.ENETUNREACH, True), (errno.ETIMEDOUT, False), (None, False)])
+def test_a_block_that_does_not_hold_is_noticed(monkeypatch, outcome, verdict):
+    connect = socket.create_connection
+
+    def outside(address, timeout):
+        if address[0].startswith("127."):
+            return connect(address, timeout)
+        if outcome:
+            raise OSError(outcome, "made up")
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", outside)
+    assert runpy.run_path(TOOLS / "offline.py")["blocked"]() is verdict
+
+
+def test_doctor_is_well_here_and_says_what_is_missing(tmp_path):
+    empty = {"KDLAB_DATA": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+    status, said = run("-m", "kdlab", "doctor", env=empty)
+    assert status == 0 and "The course can run." in said
+    assert re.search(r"^ok +torch +\d", said, re.MULTILINE)
+    assert re.search(r"^missing +mnist .*set KDLAB_DATA", said, re.MULTILINE)
+
+
+def test_doctor_fails_where_a_package_is_missing(monkeypatch, capsys):
+    version = importlib.metadata.version
+
+    def without_jupyterlab(package):
+        if package == "jupyterlab":
+            raise importlib.metadata.PackageNotFoundError
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_jupyterlab)
+    assert kdlab_command(["doctor"]) == 1
+    assert re.search(r"^missing +jupyterlab +pip install jupyterlab", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "now"]])
+def test_unknown_command(arguments, capsys):
+    assert kdlab_command(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: python -m kdlab doctor")
+
+
+def test_unknown_command_from_the_shell():
+    assert run("-m", "kdlab", "nonsense")[0] == 2
+
+
+def test_environment_says_what_the_interpreter_lacks(monkeypatch):
+    check = runpy.run_path(TOOLS / "environment.py")["check_interpreter"]
+    check()
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    with pytest.raises(SystemExit, match="venv or ensurepip is missing.\n.*python3-venv"):
+        check()
+    monkeypatch.setattr(sys, "version_info", (3, 9))
+    with pytest.raises(SystemExit, match="needs Python 3.11 or newer"):
+        check()
+
+
+def test_lock_drops_local_versions_and_what_is_not_a_version():
+    lock = runpy.run_path(TOOLS / "lock.py")
+    text = lock["constraints"]("torch==2.13.0+cpu\nNumPy==2.4.6\n-e git+x\nkdlab @ file:///x\n")
+    assert text == lock["HEADER"] + "torch==2.13.0\nNumPy==2.4.6\n"
+
+
+def test_constraints_are_exact_and_name_no_place():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert "torch==2.13.0" in lines
+    assert all(re.fullmatch(r"[\w.-]+==[\w.!-]+", line) for line in lines), lines
+
+
+def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys, tmp_path):
+    check = runpy.run_path(TOOLS / "check.py")
+    said = "print('network block: x'); print('3 passed in 1 s\\n[*] advice')"
+    ok, line = check["part"]("ruff", [sys.executable, "-c", said])
+    assert ok and re.fullmatch(r"ruff +ok +\d+ s  3 passed in 1 s; network block: x", line)
+    ok, line = check["part"]("pytest", [sys.executable, "-c", "print('1 failed'); raise SystemExit(3)"])
+    assert not ok and re.fullmatch(r"pytest +FAILED +\d+ s  1 failed", line)
+    done = []
+    scope = check["main"].__globals__
+    monkeypatch.setitem(scope, "part", lambda name, command: (done.append(name), (name != "ruff", name))[1])
+    monkeypatch.setitem(scope, "ROOT", tmp_path)  # no lessons there
+    assert check["main"]() == 1 and done == ["ruff", "pytest"]
+    assert capsys.readouterr().out.endswith("ruff\npytest\nnbval   FAILED  no lesson in notebooks/\nFAILED\n")
