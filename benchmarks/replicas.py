@@ -8,6 +8,8 @@ The plain loop is also run with one thread, which is the faster setting for a mo
 Writes results/replicas.csv, a row an arm for the hardware it ran on; other hardware's rows stay.
 """
 
+import kdlab as kd  # before torch: it sets how OpenMP's threads wait
+
 import argparse
 import csv
 import math
@@ -20,7 +22,6 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-import kdlab as kd  # first: it sets how OpenMP waits
 from kdlab.replicas import Stepper
 
 TEMPERATURES, SEEDS, BATCH, RATE, ALPHA = [1.0, 2.0, 4.0, 8.0, 16.0], 20, 32, 1e-2, 0.9

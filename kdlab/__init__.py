@@ -1,8 +1,13 @@
 """kdlab: knowledge distillation, every claim shown with error bars, on your own machine, in seconds."""
 
 import os
+import sys
+import warnings
 
 # before torch: OpenMP threads that spin while they wait make small steps many times slower beside another process
+if "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    warnings.warn("torch was imported before kdlab, so its threads spin while they wait and small steps may be many "
+                  "times slower; import kdlab first, or set OMP_WAIT_POLICY=PASSIVE", stacklevel=2)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from . import divergences, metrics, models, objectives, plots, signals, tasks

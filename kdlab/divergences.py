@@ -20,9 +20,9 @@ def log_softmax(logits, temperature=1.0):
     tensor([0.5000, 0.5000])
     """
     logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-    if logits.device.type == "cpu" and logits.shape[-1] <= 64:
-        # torch's kernel for a short last axis is ten times slower than the one for a first axis
-        return logits.movedim(-1, 0).log_softmax(0).movedim(0, -1)
+    if logits.device.type == "cpu" and logits.ndim > 1 and logits.shape[-1] <= 64:
+        # torch's kernel for a short last axis is ten times slower than the one for an inner axis
+        return logits.mT.log_softmax(-2).mT
     return logits.log_softmax(-1)
 
 

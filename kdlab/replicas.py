@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from . import backprop
 from .models import Dropout
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 class Replicas:
-    """R models of one architecture with their weights in one buffer `flat` (R, P), evaluated by one `vmap`.
+    """R models of one architecture with stacked weights, `parameters` {name: (R, *shape)}, run by one `vmap`.
 
     modules: R nn.Modules of the same shapes. seeds: R integers; replica r draws its data order and dropout
     masks from its own generators, so that it equals the same model trained alone with that seed.
@@ -41,27 +42,19 @@ class Replicas:
         if stock:
             raise ValueError(f"Replicas: module {stock[0]!r} is torch's dropout; use kdlab.models.Dropout instead")
         self.base = copy.deepcopy(first)
-        self.shapes = shapes[0]
-        self.flat = torch.stack([torch.cat([p.detach().flatten() for p in m.parameters()]) for m in modules])
+        named = [dict(m.named_parameters()) for m in modules]
+        self.parameters = {k: torch.stack([p[k].detach() for p in named]) for k in named[0]}
         named = [dict(m.named_buffers()) for m in modules]
         self.buffers = {k: torch.stack([b[k].detach() for b in named]) for k in named[0]}
         self.dropouts = [name for name, m in first.named_modules() if isinstance(m, Dropout)]
         self.noise_shapes = None
         self.seeds = list(seeds)
-        where = self.flat.device
+        self.device = next(iter(self.parameters.values())).device
         self.orders = [torch.Generator().manual_seed(s) for s in seeds]
-        self.masks = [torch.Generator(where).manual_seed(s) for s in seeds] if self.dropouts else []
+        self.masks = [torch.Generator(self.device).manual_seed(s) for s in seeds] if self.dropouts else []
 
     def __len__(self):
-        return len(self.flat)
-
-    def views(self, flat=None):
-        """The parameters by name, (R, *shape), as views into `flat` (or another buffer of its shape)."""
-        flat, views, at = self.flat if flat is None else flat, {}, 0
-        for name, shape in self.shapes.items():
-            views[name] = flat[:, at:at + shape.numel()].view(len(flat), *shape)
-            at += shape.numel()
-        return views
+        return len(self.seeds)
 
     def forward(self, x, parameters=None):
         """x (R, B, ...) → logits (R, B, C), in the mode (train or eval) of `base`."""
@@ -69,11 +62,14 @@ class Replicas:
             return functional_call(self.base, (parameters, buffers), (x,))
 
         buffers = self.buffers
-        if self.base.training and self.dropouts:
-            buffers = buffers | self._noise(x)
-        return vmap(one)(parameters or self.views(), buffers, x)
+        if self.base.training:
+            buffers = buffers | self.noise(x)
+        return vmap(one)(parameters or self.parameters, buffers, x)
 
-    def _noise(self, x):
+    def noise(self, x):
+        """Uniform numbers for each dropout layer, a batch from each replica's own generator; {} without dropout."""
+        if not self.dropouts:
+            return {}
         if self.noise_shapes is None:  # one pass of one replica tells the shape of each dropout's input
             probe = copy.deepcopy(self.base).eval()  # in train mode it would draw from the shared generator
             with torch.no_grad():
@@ -97,14 +93,14 @@ class Replicas:
         >>> Replicas([nn.Linear(3, 2)], seeds=[0]).module(0)
         Linear(in_features=3, out_features=2, bias=True)
         """
-        state = {k: v[r].clone() for k, v in (self.views() | self.buffers).items()}
+        state = {k: v[r].clone() for k, v in (self.parameters | self.buffers).items()}
         module = copy.deepcopy(self.base).eval()
         module.load_state_dict({k: v for k, v in state.items() if k in module.state_dict()})
         return module
 
     def orders_of_epoch(self, rows):
         """A fresh permutation of `rows` row numbers for each replica, (R, rows)."""
-        return torch.stack([torch.randperm(rows, generator=g) for g in self.orders]).to(self.flat.device)
+        return torch.stack([torch.randperm(rows, generator=g) for g in self.orders]).to(self.device)
 
 
 def _words(shapes):
@@ -112,7 +108,7 @@ def _words(shapes):
 
 
 class Stepper:
-    """One optimiser over the flat buffer of a `Replicas`, with a learning rate a replica and cosine decay.
+    """One optimiser over the stacked weights of a `Replicas`, with a learning rate a replica and cosine decay.
 
     lr_t = lr · ½ (1 + cos(π t / steps)), or lr with schedule="constant". `clip` bounds each replica's own
     gradient norm. The optimisers are torch's ("adam", "adamw", "sgd"); further options (momentum,
@@ -127,29 +123,47 @@ class Stepper:
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be above 0, or None, got {clip!r}")
         self.replicas, self.steps, self.schedule, self.clip, self.t = replicas, steps, schedule, clip, 0
-        self.grad = torch.zeros_like(replicas.flat)
-        self.leaves = {k: v.detach().requires_grad_() for k, v in replicas.views().items()}
-        self.grad_views = list(replicas.views(self.grad).values())
+        self.chain = backprop.layers(replicas.base)
+        learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]  # a frozen weight stays
+        self.grads = {k: torch.zeros_like(replicas.parameters[k]) for k in learns}
         groups, at = [], 0
         for rate, same in itertools.groupby(lr):
-            count = len(list(same))
-            part = replicas.flat[at:at + count]
-            part.grad = self.grad[at:at + count]
-            groups.append({"params": [part], "lr": rate, "base": rate})
-            at += count
+            rows = slice(at, at + len(list(same)))
+            parts = [replicas.parameters[k][rows] for k in learns]
+            for part, grad in zip(parts, self.grads.values(), strict=True):
+                part.grad = grad[rows]
+            groups.append({"params": parts, "lr": rate, "base": rate})
+            at = rows.stop
         self.optimiser = OPTIMISERS[optimiser](groups, fused=True, **options)
 
     def step(self, x, loss_of):
         """One step on x (R, B, ...): loss_of(logits) → terms {"loss": (R, B), …}, returned detached."""
-        terms = loss_of(self.replicas.forward(x, self.leaves))
-        total = terms["loss"].mean(-1).sum()  # replicas share no weight: the sum's gradient is each one's own
-        grads = torch.autograd.grad(total, list(self.leaves.values()))
-        torch._foreach_copy_(self.grad_views, grads)
+        terms = (self._by_hand if self.chain else self._by_vmap)(x, loss_of)
         if self.clip:
-            self.grad.mul_((self.clip / self.grad.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1))
+            norm = sum(g.flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
+            scale = (self.clip / norm.clamp_min(1e-12)).clamp_max(1)
+            for g in self.grads.values():
+                g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
         if self.schedule == "cosine":
             for group in self.optimiser.param_groups:
                 group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.t / self.steps))
         self.optimiser.step()
         self.t += 1
         return {k: v.detach() for k, v in terms.items()}
+
+    def _by_vmap(self, x, loss_of):
+        """The gradients of any architecture, by autograd through `vmap`."""
+        leaves = {k: self.replicas.parameters[k].detach().requires_grad_() for k in self.grads}
+        terms = loss_of(self.replicas.forward(x, self.replicas.parameters | leaves))
+        total = terms["loss"].mean(-1).sum()  # replicas share no weight: the sum's gradient is each one's own
+        torch._foreach_copy_(list(self.grads.values()), torch.autograd.grad(total, list(leaves.values())))
+        return terms
+
+    def _by_hand(self, x, loss_of):
+        """The same for a multi-layer perceptron: autograd through the loss alone, the rest in closed form."""
+        parameters = self.replicas.parameters
+        logits, kept = backprop.forward(self.chain, parameters, x, self.replicas.noise(x))
+        terms = loss_of(logits.requires_grad_())
+        g, = torch.autograd.grad(terms["loss"].mean(-1).sum(), logits)
+        backprop.backward(self.chain, parameters, self.grads, kept, g)
+        return terms

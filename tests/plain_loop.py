@@ -63,9 +63,10 @@ def alone(model, x, y, z=None, *, seed, T=4.0, alpha=0.9, lr=1e-2, epochs=3, bat
             optimiser.zero_grad()
             loss.backward()
             if clip is not None:
-                norm = sum(p.grad.pow(2).sum() for p in model.parameters()).sqrt().item()
-                for p in model.parameters():
-                    p.grad *= min(1.0, clip / norm)
+                grads = [p.grad for p in model.parameters() if p.grad is not None]
+                norm = sum(g.pow(2).sum() for g in grads).sqrt().item()
+                for g in grads:
+                    g *= min(1.0, clip / norm)
             optimiser.step()
             total += loss.item() * len(rows)
             step += 1

@@ -52,7 +52,7 @@ def table(cells):
 LABELS = {"objective": "HardLabels", "temperature": NAN, "alpha": NAN}
 MIXED = table([
     (LABELS | {"lr": 0.01}, lambda u, s: 0.5 + 0.01 * u + 0.1 * s, lambda u, s: 2.0),
-    (LABELS | {"lr": 0.1}, lambda u, s: 0.4 + 0.02 * u, lambda u, s: 1.0 + 0.1 * s),
+    (LABELS | {"lr": 0.1}, lambda u, s: 0.3 + 0.12 * u, lambda u, s: 1.0 + 0.1 * s),
     ({"temperature": 1.0, "lr": 0.01}, lambda u, s: 0.7, lambda u, s: 3.0),
     ({"temperature": 4.0, "lr": 0.1}, lambda u, s: 0.6, lambda u, s: 4.0)])
 
@@ -128,7 +128,7 @@ def test_estimates_by_one_column_or_more():
 def test_a_summary_has_one_row_a_cell():
     rows, half = MIXED.summary(), stats.t.ppf(0.975, 3) * np.std([0, 1, 2, 3], ddof=1) / 2
     assert rows["accuracy on validation"].tolist() == [
-        f"56.50 ± {half:.2f} %", f"43.00 ± {2 * half:.2f} %", "70.00 ± 0.00 %", "60.00 ± 0.00 %"]
+        f"56.50 ± {half:.2f} %", f"48.00 ± {12 * half:.2f} %", "70.00 ± 0.00 %", "60.00 ± 0.00 %"]
     assert rows["lr"].tolist() == [0.01, 0.1, 0.01, 0.1] and set(rows["units"]) == {4} and set(rows["seeds"]) == {2}
     few = Runs((), MIXED.frame.query("unit in ['digits/0', 'digits/1'] and lr == 0.01 and temperature == 1"))
     assert few.summary().values.tolist() == [["70.00 (no interval: 2 of 4 units)", 2, 2]]
