@@ -32,6 +32,10 @@ class Lab:
 _lab = None
 
 
+def _best_device():
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def setup(seed=0):
     """Choose where to run, make it repeatable, and say so in one line.
 
@@ -46,7 +50,7 @@ def setup(seed=0):
     global _lab
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"setup: seed must be an integer of at least 0, got {seed!r}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
+    device = torch.device(_best_device())
     scale = os.environ.get("KDLAB_SCALE") or ("quick" if device.type == "cpu" else "full")
     if scale not in ("quick", "full"):
         raise ValueError(f"setup: KDLAB_SCALE must be 'quick' or 'full', got {scale!r}")
@@ -135,7 +139,7 @@ def doctor():
         except importlib.metadata.PackageNotFoundError:
             healthy = healthy and not needed
             line(False, package, f"pip install {package}" + ("" if needed else "  (the embedded lessons work without)"))
-    where = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    where = _best_device()
     line(True, "device", torch.cuda.get_device_name() if where == "cuda" else where)
     line(True, "threads", f"{torch.get_num_threads()} (waiting: {os.environ.get('OMP_WAIT_POLICY', 'unset')})")
     free = psutil.virtual_memory().available / 2**30
@@ -149,6 +153,9 @@ def doctor():
         text = f"{found}" if found else f"from the hub when first asked for ({HUB_IDS[name]})" if online else (
             f"optional: set {variable} to a directory that holds {name}/ in the hub's layout, or connect once")
         line(bool(found) or online, name, text)
+    own, models = Path(__file__).parents[1] / "data" / "teachers" / "topics_lm", os.environ.get("KDLAB_MODELS")
+    line(own.is_dir(), own.name, "comes with the course" if own.is_dir() else "for lesson 02: clone the course again")
+    line(True, "models", f"from {models}" if models else "from the course and the hub (KDLAB_MODELS is not set)")
     line(online, "hub", "reachable" if online else "not reachable (optional: every lesson runs offline)")
     print("The course can run." if healthy else "The course can't run yet: mend the required lines above.")
     return healthy

@@ -1,5 +1,6 @@
 """Many students as one model: R copies of an architecture in one stack of weights, trained step by step."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -105,6 +106,19 @@ class Replicas:
 
 def _words(shapes):
     return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+@contextlib.contextmanager
+def threads_for(replicas):
+    """On a CPU, one thread where each replica is small: waking a second one costs more than it saves."""
+    before = torch.get_num_threads()
+    size = sum(v[0].numel() for v in replicas.parameters.values())
+    small = replicas.device.type == "cpu" and size < 100_000 and backprop.layers(replicas.base)
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Stepper:

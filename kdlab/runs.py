@@ -1,22 +1,16 @@
 """What came out: a tidy frame of every run, the trained students, and the ways to read them."""
 
 import copy
-import json
-import os
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 
-from . import metrics, plots, signals
+from . import metrics, plots, signals, store
 from .intervals import SHARES, Estimate
 from .lab import device
 
 CELL = ["student", "objective", "batch", "epochs", "lr", "temperature", "alpha"]
-FILES = {"frame.parquet", "students.safetensors", "card.json"}
 
 
 def name_of(value):
@@ -169,7 +163,11 @@ class Runs:
         return self.estimate(metric, on) - other.estimate(metric, on)
 
     def estimates(self, by, metric="accuracy", on="validation"):
-        """{cell: Estimate} for each combination of the columns `by` (a name or a list)."""
+        """{cell: Estimate} for each combination of the columns `by` (a name or a list), which must tell cells apart."""
+        cells = self.frame.groupby(by, dropna=False)
+        others = [k for k in self._varied() if k not in by and (cells[k].nunique(dropna=False) > 1).any()]
+        if others:
+            raise ValueError(f"estimates: by {by!r} would average over {others}; name them too, or choose with where()")
         return {cell if isinstance(by, str) or len(by) > 1 else cell[0]: self._estimate(part, metric, on)
                 for cell, part in self.values(metric, on).groupby(by, dropna=False)}
 
@@ -212,39 +210,28 @@ class Runs:
                              f"(units {sorted(self.frame['unit'].unique())[:4]}); select with where(seed=0) or best()")
         return signals.logits(self._student(runs[0]), x)
 
+    # --- keeping ---
+
     def save(self, directory):
-        """Write frame.parquet, students.safetensors and card.json into `directory`, all or nothing."""
-        directory = Path(directory)
-        held = {path.name for path in directory.iterdir()} if directory.exists() else set()
-        if held and held != FILES:
-            raise ValueError(f"save: directory {directory} holds {sorted(held)[:4]}; expected a new or a saved one")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
-            self.frame.to_parquet(new / "frame.parquet")
-            save_file({f"{run}.{k}": v.cpu().contiguous() for run, student in self.students.items()
-                       for k, v in student().state_dict().items()}, new / "students.safetensors")
-            (new / "card.json").write_text(json.dumps({"runs": len(self), "units": list(self.tasks)}, indent=1))
-            if directory.exists():
-                os.replace(directory, Path(scratch) / "old")
-            os.replace(new, directory)
-        return directory
+        """Write frame.parquet, students.safetensors and card.json into `directory`, all or nothing; returns it.
+
+        Refuses a directory that holds other files, and runs whose students are not here.
+        """
+        if len(self.students) < len(self):
+            raise ValueError(f"save: {len(self)} runs but {len(self.students)} students are here, the others would be "
+                             "lost; load these runs with their builders first: Runs.load(..., students=[...])")
+        return store.save(directory, self.frame, {run: student() for run, student in self.students.items()},
+                          {"runs": len(self), "units": list(self.tasks)})
 
     @classmethod
     def load(cls, directory, students=(), tasks=()):
         """Read what `save` wrote. students: the builders, needed only to use the students again (with tasks)."""
-        directory = Path(directory)
-        if not (directory / "card.json").is_file():
-            raise FileNotFoundError(f"load: {directory} must hold saved runs (card.json, frame.parquet)")
-        runs = cls(tasks, pd.read_parquet(directory / "frame.parquet"))
-        state, builders = load_file(directory / "students.safetensors"), {name_of(b): b for b in students}
+        frame, state = store.load(directory)
+        runs, builders = cls(tasks, frame), {name_of(b): b for b in students}
         with torch.random.fork_rng(devices=[]):  # building draws weights, which are replaced at once
             for run, name, unit in runs.last()[["run", "student", "unit"]].itertuples(index=False):
                 if name in builders and unit in runs.tasks:
                     module = builders[name](runs.tasks[unit])
-                    module.load_state_dict({k.removeprefix(f"{run}."): v for k, v in state.items()
-                                            if k.startswith(f"{run}.")})
+                    module.load_state_dict(state[run])
                     runs.students[run] = partial(copy.deepcopy, module.to(device()).eval())
         return runs
-

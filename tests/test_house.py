@@ -10,7 +10,7 @@ import kdlab
 
 # data flows one way: a file imports only from those before it
 ORDER = ("lab tasks models backprop divergences objectives features signals fused vocabulary metrics plots "
-         "intervals runs replicas distill trainer widgets checks").split()
+         "intervals store runs replicas grid distill trainer widgets checks").split()
 FILES = sorted(Path(kdlab.__file__).parent.glob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 

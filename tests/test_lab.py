@@ -44,7 +44,7 @@ def test_setup_makes_every_random_number_repeatable(capsys):
 
 def test_setup_says_what_it_chose(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert lab.device() == torch.device("cpu")
     chosen = setup(seed=3)
     assert (chosen.device.type, chosen.dtype, chosen.scale, chosen.seed) == ("cpu", torch.float32, "quick", 3)
@@ -55,7 +55,7 @@ def test_setup_says_what_it_chose(capsys, monkeypatch):
 def test_a_gpu_comes_first_and_runs_in_full(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
-    monkeypatch.setattr(torch.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     chosen = setup()
     assert chosen.device.type == lab.device().type == "cuda" and chosen.scale == "full"
     assert "on a GPU" in capsys.readouterr().out

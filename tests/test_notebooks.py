@@ -1,5 +1,6 @@
 """What every lesson keeps to: executed in order, alt text, short cells, the rhythm. Each rule catches a bad example."""
 
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -135,6 +136,15 @@ def test_there_are_lessons():
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_lesson(path, rule):
     assert rule(nbformat.read(path, as_version=4), path.stem) == []
+
+
+def test_the_readme_shows_the_map_of_lesson_01():
+    lesson = nbformat.read(LESSONS[1], as_version=4)
+    maps = [out.data["image/png"] for _, out in outputs(lesson)
+            if out.get("data", {}).get("text/plain", "").startswith("Figure: Where distillation helps")]
+    root = Path(__file__).parent.parent
+    assert [base64.b64decode(m) for m in maps] == [(root / "docs" / "map.png").read_bytes()]
+    assert "](docs/map.png)" in (root / "README.md").read_text(encoding="utf-8")
 
 
 # --- each rule catches its bad example ---

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-import kdlab.runs
+import kdlab.store
 from kdlab import Runs, distill, load, mlp, splits, train
 from kdlab.models import Dropout
 from kdlab.plots import Picture
@@ -125,6 +125,11 @@ def test_estimates_by_one_column_or_more():
     assert {k: e.mean for k, e in two.items()} == pytest.approx({(0.01, 1.0): 3, (0.1, 4.0): 4})
 
 
+def test_estimates_refuse_to_average_over_cells():
+    with pytest.raises(ValueError, match=r"by 'lr' would average over \['objective'"):
+        MIXED.estimates("lr")
+
+
 def test_a_summary_has_one_row_a_cell():
     rows, half = MIXED.summary(), stats.t.ppf(0.975, 3) * np.std([0, 1, 2, 3], ddof=1) / 2
     assert rows["accuracy on validation"].tolist() == [
@@ -216,6 +221,9 @@ def test_a_part_can_be_saved_and_read_without_its_students(runs, tasks, tmp_path
     assert read.summary().equals(part.summary())
     with pytest.raises(ValueError, match="hold no students; give their builders and tasks to Runs.load"):
         read.module(lr=1e-3)
+    with pytest.raises(ValueError, match="save: 2 runs but 0 students are here, the others would be lost"):
+        read.save(tmp_path / "kept")
+    assert Runs.load(tmp_path / "kept", [normed], tasks).module(lr=1e-3)
 
 
 def test_a_failing_write_leaves_what_was_there(runs, tmp_path, monkeypatch):
@@ -226,7 +234,7 @@ def test_a_failing_write_leaves_what_was_there(runs, tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(kdlab.runs, "save_file", fail)
+    monkeypatch.setattr(kdlab.store, "save_file", fail)
     for name in ("kept", "new"):
         with pytest.raises(OSError, match="disk full"):
             runs.save(tmp_path / name)

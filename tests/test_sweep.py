@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import KDLoss, LabelSmoothing, Runs, convnet, distill, load, mlp, sweep, train
+from kdlab import KDLoss, LabelSmoothing, Runs, convnet, distill, grid, load, mlp, sweep, train
 from kdlab.replicas import Stepper
 
 SMALL = {"sizes": (50, 40, 40)}
@@ -96,7 +95,7 @@ def test_an_interrupt_before_the_first_step_keeps_nothing(task, monkeypatch, cap
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["kdlab.distill"], "_build", stop)  # kdlab.distill itself is the function
+    monkeypatch.setattr(grid, "build", stop)
     runs = train(mlp(6), task, at_once=1)
     assert isinstance(runs, Runs) and len(runs) == 0 and repr(runs) == "Runs(none)"
     assert capsys.readouterr().out.startswith("Interrupted: 0 of 1 runs are kept")

@@ -4,12 +4,15 @@ A lesson is written only when all its cells ran, in one step, with the same meta
 `make execute` runs this inside tools/offline.py, as nbval does, so that both see the same surroundings.
 """
 
+import base64
 import sys
+from pathlib import Path
 
 from runner import CellError, lessons, read, run, write
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
+MAP = "01_soft_targets", "Where distillation helps", Path(__file__).parents[1] / "docs" / "map.png"  # for the README
 NOISE = ("execution", "ExecuteTime", "papermill", "vscode", "collapsed", "scrolled")  # clocks and editors
 
 
@@ -22,6 +25,14 @@ def normalise(notebook):
     return notebook
 
 
+def picture(notebook, words):
+    """The PNG of the figure whose caption begins with `words`, or None."""
+    for output in (out for cell in notebook.cells for out in cell.get("outputs", [])):
+        data = output.get("data", {})
+        if data.get("text/plain", "").startswith(f"Figure: {words}"):
+            return base64.b64decode(data["image/png"])
+
+
 def main():
     for path in lessons(sys.argv[1:]):
         notebook = read(path)
@@ -30,6 +41,9 @@ def main():
         except CellError as failure:
             return f"FAILED  {failure}\n  {path.name} stays as it was"
         write(normalise(notebook), path)
+        if path.stem == MAP[0]:
+            MAP[2].parent.mkdir(exist_ok=True)
+            MAP[2].write_bytes(picture(notebook, MAP[1]))
         print("\r" * sys.stdout.isatty() + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  written",
               flush=True)
 
