@@ -74,6 +74,9 @@ def sweep(student, tasks, *, teacher=None, objective=KDLoss, temperature=4.0, al
     grid = {k: list(v) if isinstance(v, (list, tuple)) else [v] for k, v in grid.items()}
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     plan.check(grid, tasks, seeds, on, checkpoints, at_once)
+    if any(plan.build(b, tasks[0], 0) is teacher for b in grid["student"] if isinstance(teacher, torch.nn.Module)):
+        raise ValueError("sweep: student must be another model than the teacher, got a builder that returns the "
+                         "teacher itself; expected one that builds a new model")
     teaches = any(o.needs_teacher for o in grid["objective"])
     if teaches and teacher is None:
         raise ValueError("sweep: teacher must be given for an objective that distils; without one use train()")

@@ -141,6 +141,10 @@ def verdict_map(panels, rows, columns, cell, caption, alt, row_label, column_lab
                 ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=10)
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)
+        for i in range(1, len(rows)):
+            ax.axhline(i - 0.5, color="white", linewidth=1.5)
+        for j in range(1, len(columns)):
+            ax.axvline(j - 0.5, color="white", linewidth=1.5)
         ax.set_title(title)
         ax.set_xlabel(column_label)
         ax.spines[:].set_visible(False)
