@@ -151,7 +151,7 @@ def doctor():
     for name, variable in [("mnist", "KDLAB_DATA")]:
         found, _ = locate(name, variable)
         text = f"{found}" if found else f"from the hub when first asked for ({HUB_IDS[name]})" if online else (
-            f"optional: set {variable} to a directory that holds {name}/ in the hub's layout, or connect once")
+            f"optional: set {variable} to a directory that holds {name}/, or connect once")
         line(bool(found) or online, name, text)
     own, models = Path(__file__).parents[1] / "data" / "teachers" / "topics_lm", os.environ.get("KDLAB_MODELS")
     line(own.is_dir(), own.name, "comes with the course" if own.is_dir() else "for lesson 02: clone the course again")

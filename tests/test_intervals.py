@@ -163,3 +163,13 @@ def test_a_table_keeps_its_cells_in_order():
     table = compare(cells)
     assert table.index.tolist() == list(cells)
     assert table["verdict"].tolist() == ["helps", "hurts", "cannot tell"]
+
+
+def test_on_other_data_a_claim_can_be_a_question(monkeypatch, capsys):
+    up = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points")
+    monkeypatch.setenv("KDLAB_CLAIMS", "report")
+    claim("it hurts", up < 0)
+    assert "DOES NOT HOLD HERE: gain" in capsys.readouterr().out
+    monkeypatch.delenv("KDLAB_CLAIMS")
+    with pytest.raises(AssertionError, match="Claim does not hold: it hurts"):
+        claim("it hurts", up < 0)

@@ -15,7 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NAMESPACE, PATCH = "kernel namespace, loopback only", "Python sockets patched, loopback only"
 WAYS = [(NAMESPACE, ["unshare", "-rn"]), (NAMESPACE, ["unshare", "-n"]), (PATCH, [])]
-OWN = ["KDLAB_DATA", "KDLAB_MODELS", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "MPLBACKEND"]
+OWN = ["KDLAB_DATA", "KDLAB_MODELS", "KDLAB_TASK", "KDLAB_LM", "KDLAB_CLAIMS",
+       "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "MPLBACKEND"]
 
 
 def environment(way):

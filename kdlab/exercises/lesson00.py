@@ -15,13 +15,15 @@ def _reading(answer):
 
 def _own_gain(gain):
     if not isinstance(gain, Estimate):
-        return f"the answer is what distilled.minus(direct) returns, an Estimate; got {type(gain).__name__}"
+        return f"the answer is what yours.minus(distilled) returns, an Estimate; got {type(gain).__name__}"
     if gain.measure != "points":
         return "this is one arm alone: subtract the other with minus, so that the pairs share their split"
     if "accuracy" not in gain.what:
         return "compare accuracies: minus uses them unless you name another metric"
-    if gain.mean < 0:
-        return "the sign says that you subtracted the distilled students from the direct ones"
+    if (gain.values == 0).all():
+        return "the two arms are the same students: change the temperature of yours"
+    if gain.mean > 4:
+        return "a gain this large is one over direct: the question is about distilled, at T = 4"
     return ""
 
 
@@ -31,14 +33,16 @@ EXERCISES = (
               "Of the rest: was the split repeated or only the seed? And on which side of 0 is the whole interval?"),
              'attempt = "B"', {"below 0": 'attempt = "A"', "one split": 'attempt = "C"', "letters": "attempt = 2"}),
     Exercise("00.2", _own_gain,
-             ("Copy the cell that distils and change temperature=4 to another number above 0.",
-              "The gain is distilled.minus(direct), with your new runs in the place of distilled."),
+             ("Copy the line that distils and change temperature=4 to another number above 0.",
+              "The answer is yours.minus(distilled), with your new runs in the place of yours."),
              """
-hotter = kd.distill(kd.mlp(64), teachers, tasks, on="transfer", temperature=8, alpha=1.0, epochs=30, seeds=2)
-attempt = hotter.minus(direct)
+yours = kd.distill(kd.mlp(64), teachers, tasks, on="transfer", temperature=1, alpha=1.0, epochs=30, seeds=2)
+attempt = yours.minus(distilled)
 """,
              {"Estimate": "attempt = 12.0",
               "subtract": "attempt = kd.Estimate(pd.Series({u: 9.0 for u in 'abcd'}), 'accuracy on validation', '%')",
-              "sign": "attempt = kd.Estimate(pd.Series({u: -9.0 for u in 'abcd'}), "
-                      "'difference in accuracy', 'points')"}),
+              "same students": "attempt = kd.Estimate(pd.Series({u: 0.0 for u in 'abcd'}), "
+                               "'difference in accuracy', 'points')",
+              "over direct": "attempt = kd.Estimate(pd.Series({u: 9.0 for u in 'abcd'}), "
+                             "'difference in accuracy', 'points')"}),
 )
