@@ -221,6 +221,8 @@ def _image_set(name):
         import datasets
     except ImportError as error:
         raise ImportError(f"load: {str(name)!r} needs the package datasets: pip install datasets") from error
+    if where is not None:
+        datasets.disable_progress_bars()  # nothing is fetched: a directory is read within seconds
     try:
         found = datasets.load_dataset(str(where or HUB_IDS.get(name, str(name))))
     except Exception as error:
