@@ -17,7 +17,7 @@ help:  ## this list
 
 lab: $(READY)  ## JupyterLab on lesson 00, on this machine only, with a token (LAB_ARGS=--no-browser adds arguments)
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_USER) $(LAB_ARGS)
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --LabApp.news_url=None $(ROOT_USER) $(LAB_ARGS)
 
 test: $(READY)  ## ruff, pytest with doctests, nbval on every lesson, one summary
 	@$(PY) tools/check.py
