@@ -18,7 +18,7 @@ from .intervals import Comparison, Estimate, claim, compare
 from .lab import doctor, setup
 from .metrics import accuracy, agreement, ece, entropy, nll, parameters
 from .models import convnet, language_model, mlp
-from .objectives import HardLabels, KDLoss, LabelSmoothing
+from .objectives import DISTLoss, DKDLoss, HardLabels, KDLoss, LabelSmoothing
 from .runs import Runs
 from .signals import shuffle_wrong_classes
 from .tasks import load, splits

@@ -1,8 +1,10 @@
 """What a student minimises: a loss a row from (student_logits, teacher_logits, labels)."""
 
+import math
+
 import torch
 
-from .divergences import check_logits, check_shapes, check_temperature, kl_rows, log_softmax, reduce_rows
+from .divergences import FLOOR, check_logits, check_shapes, check_temperature, kl_rows, log_softmax, reduce_rows
 
 
 def cross_entropy_rows(logits, labels, smoothing=0.0):
@@ -33,49 +35,173 @@ def _per_row(value):
     return value[..., 0] if torch.is_tensor(value) and value.ndim else value
 
 
-class KDLoss:
+def _standardise(logits):
+    """z-scores over the classes that are not ruled out: mean 0, SD 1 (that of a population)."""
+    keep = logits > FLOOR / 2
+    count = keep.sum(-1, keepdim=True).clamp_min(1)
+    z = torch.where(keep, logits, 0.0)
+    z = torch.where(keep, z - z.sum(-1, keepdim=True) / count, 0.0)
+    return torch.where(keep, z / (torch.linalg.vector_norm(z, dim=-1, keepdim=True) / count.sqrt() + 1e-7), FLOOR)
+
+
+def _pearson_distance(a, b, dim, keep=None):
+    """1 − Pearson's correlation of a and b along dim, as ½ ‖â − b̂‖² of centred unit vectors: exactly 0 at equality."""
+    keep = torch.ones_like(a, dtype=torch.bool) if keep is None else keep
+    count, unit = keep.sum(dim, keepdim=True).clamp_min(1), []
+    for x in (a, b):
+        x = torch.where(keep, x - torch.where(keep, x, 0.0).sum(dim, keepdim=True) / count, 0.0)
+        unit.append(x / torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_min(1e-8))
+    return 0.5 * (unit[0] - unit[1]).square().sum(dim)
+
+
+def _check_weights(name, **weights):
+    for key, value in weights.items():
+        w = torch.as_tensor(value, dtype=torch.float64)
+        if not bool(((w >= 0) & torch.isfinite(w)).all()):
+            raise ValueError(f"{name}: {key} must be at least 0 and finite, got {value!r}")
+
+
+class _Distilling:
+    """An objective with a soft term, `_soft(student_logits, teacher_logits, labels, mask)` → (...), and a hard one."""
+
+    needs_teacher = True
+
+    def _weights(self):
+        """What the soft and the hard term are multiplied by."""
+        return _per_row(self.temperature) ** 2, 1.0
+
+    def _check(self, student_logits, labels, mask):
+        """What one objective expects beyond the others."""
+
+    def rows(self, student_logits, teacher_logits, labels, mask=None):
+        """The terms a row, unchecked: {"loss", "soft", "hard"}, each (...); every row counts, or those of the mask."""
+        soft = self._soft(student_logits, teacher_logits, labels, mask)
+        hard = cross_entropy_rows(student_logits, labels)
+        of_soft, of_hard = self._weights()
+        return {"loss": of_soft * soft + of_hard * hard, "soft": soft, "hard": hard}
+
+    def __call__(self, student_logits, teacher_logits, labels, mask=None, reduction="mean"):
+        name = type(self).__name__
+        check_shapes(name, student_logits, teacher_logits, mask)
+        labels = check_labels(name, labels, student_logits.shape[:-1], student_logits.shape[-1], mask)
+        mask = labels >= 0 if mask is None else mask.bool()
+        self._check(student_logits, labels, mask)
+        student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
+        return reduce_rows(name, self.rows(student_logits, teacher_logits, labels, mask)["loss"], mask, reduction)
+
+
+class KDLoss(_Distilling):
     """The distillation loss: the student matches softened teacher outputs and, for the rest, the labels.
 
         alpha · T² · KL(p_T ‖ q_T) + (1 − alpha) · CE(labels, q_1)
 
     temperature T > 0 and alpha in [0, 1]: numbers, or tensors that broadcast against the logits, for
-    example (R, 1, 1). scale: "T2" as written, which keeps the size of the soft gradient as T grows, or
-    "none" without T². Called with student_logits, teacher_logits (..., C) and labels (...), integers or
-    −100; mask (...) is true where a row counts, without it the rows whose label is not −100. A row that
-    counts without a label (an unlabelled transfer set) has only its soft term. Returns
-    the mean over the rows that count, or with reduction="rows" one value a row.
-    Source: Hinton, Vinyals, Dean 2015, section 2.
+    example (R, 1, 1). scale: "T2" as written, which keeps the size of the soft gradient as T grows,
+    "none" without T², or a number above 0 in its place. standardise: z-scores of both logits over the
+    classes (mean 0, SD 1) take the logits' place in the soft term, before T divides them.
+    Called with student_logits, teacher_logits (..., C) and labels (...), integers or −100; mask (...) is
+    true where a row counts, without it the rows whose label is not −100. A row that counts without a
+    label (an unlabelled transfer set) has only its soft term. Returns the mean over the rows that count,
+    or with reduction="rows" one value a row.
+    Source: Hinton, Vinyals, Dean 2015, section 2; standardise: Sun, Ren, Li, Wang, Cao 2024.
 
     >>> z = torch.tensor([[2.0, 0.0]])
     >>> KDLoss(temperature=4, alpha=1)(z, z, torch.tensor([0])).item()
     0.0
     """
 
-    needs_teacher = True
-
-    def __init__(self, temperature=4.0, alpha=0.9, scale="T2"):
+    def __init__(self, temperature=4.0, alpha=0.9, scale="T2", standardise=False):
         check_temperature("KDLoss", temperature)
         a = torch.as_tensor(alpha, dtype=torch.float64)
         if not bool(((a >= 0) & (a <= 1)).all()):
             raise ValueError(f"KDLoss: alpha must lie in [0, 1], got {alpha!r}")
-        if scale not in ("T2", "none"):
-            raise ValueError(f"KDLoss: scale must be 'T2' or 'none', got {scale!r}")
-        self.temperature, self.alpha, self.scale = temperature, alpha, scale
+        number = isinstance(scale, (int, float)) and scale is not True and 0 < scale < math.inf
+        if not number and scale not in ("T2", "none"):
+            raise ValueError(f"KDLoss: scale must be 'T2', 'none' or a number above 0, got {scale!r}")
+        self.temperature, self.alpha, self.scale, self.standardise = temperature, alpha, scale, standardise
 
-    def rows(self, student_logits, teacher_logits, labels):
-        """The terms a row, unchecked: {"loss", "soft", "hard"}, each (...)."""
-        T, alpha = self.temperature, _per_row(self.alpha)
-        soft = kl_rows(log_softmax(teacher_logits, T), log_softmax(student_logits, T))
-        hard = cross_entropy_rows(student_logits, labels)
-        weight = alpha * _per_row(T) ** 2 if self.scale == "T2" else alpha
-        return {"loss": weight * soft + (1 - alpha) * hard, "soft": soft, "hard": hard}
+    def _weights(self):
+        alpha = _per_row(self.alpha)
+        factor = {"T2": _per_row(self.temperature) ** 2, "none": 1.0}.get(self.scale, self.scale)
+        return alpha * factor, 1 - alpha
 
-    def __call__(self, student_logits, teacher_logits, labels, mask=None, reduction="mean"):
-        check_shapes("KDLoss", student_logits, teacher_logits, mask)
-        labels = check_labels("KDLoss", labels, student_logits.shape[:-1], student_logits.shape[-1], mask)
-        mask = labels >= 0 if mask is None else mask
-        student_logits, teacher_logits = check_logits("KDLoss", student_logits, teacher_logits, mask)
-        return reduce_rows("KDLoss", self.rows(student_logits, teacher_logits, labels)["loss"], mask, reduction)
+    def _soft(self, student_logits, teacher_logits, labels, mask):
+        if self.standardise:
+            student_logits, teacher_logits = _standardise(student_logits), _standardise(teacher_logits)
+        return kl_rows(log_softmax(teacher_logits, self.temperature), log_softmax(student_logits, self.temperature))
+
+
+class DKDLoss(_Distilling):
+    """Decoupled distillation: how sure the teacher is of the label, and what it says of the other classes, apart.
+
+        CE(labels, q_1) + T² · (alpha · TCKD + beta · NCKD)
+        TCKD = KL((p_y, 1 − p_y) ‖ (q_y, 1 − q_y)),   NCKD = KL(p̂ ‖ q̂)
+
+    p, q = softmax(logits / T), y is the label, p̂ and q̂ are p and q without class y, summing to 1 again.
+    KL(p ‖ q) = TCKD + (1 − p_y) · NCKD: there a sure teacher silences the second term, here it does not.
+    alpha, beta ≥ 0. Called as `KDLoss`, but a row labelled −100 has no class y: `rows` gives it 0, a mask
+    that counts it raises ValueError. Source: Zhao, Cui, Song, Qiu, Liang 2022, eq. 5 to 7.
+
+    >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+    >>> round(DKDLoss()(z, z, torch.tensor([0])).item(), 4)  # only the cross-entropy is left
+    0.4076
+    """
+
+    def __init__(self, alpha=1.0, beta=8.0, temperature=4.0):
+        check_temperature("DKDLoss", temperature)
+        _check_weights("DKDLoss", alpha=alpha, beta=beta)
+        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+
+    def _check(self, student_logits, labels, mask):
+        if (without := mask & (labels < 0)).any():
+            raise ValueError(f"DKDLoss: labels must name a class in each row that counts, got {int(without.sum())} "
+                             "rows labelled −100")
+
+    def _soft(self, student_logits, teacher_logits, labels, mask):
+        y = labels.clamp_min(0)[..., None]
+        others = torch.arange(student_logits.shape[-1] - 1, device=y.device).expand(*y.shape[:-1], -1)
+        others = others + (others >= y)
+
+        def parts(logits):
+            log_p = log_softmax(logits, self.temperature)
+            rest = log_p.gather(-1, others)
+            return torch.cat([log_p.gather(-1, y), rest.logsumexp(-1, keepdim=True)], -1), log_softmax(rest)
+
+        (q, q_hat), (p, p_hat) = parts(student_logits), parts(teacher_logits)
+        soft = _per_row(self.alpha) * kl_rows(p, q) + _per_row(self.beta) * kl_rows(p_hat, q_hat)
+        return torch.where(labels >= 0, soft, 0.0)
+
+
+class DISTLoss(_Distilling):
+    """Matching relations, not values: the student's probabilities need only correlate with the teacher's.
+
+        CE(labels, q_1) + T² · (beta · inter + gamma · intra)
+        inter = 1 − r(q[i, :], p[i, :]),   intra = mean_c(1 − r(q[:, c], p[:, c]))
+
+    p, q = softmax(logits / T), r is Pearson's correlation: inter over the classes of row i, intra over the
+    rows of a batch. intra is one number a batch (the last axis but one), added to each of its rows, so
+    by nature the loss of a row depends on the rows beside it. beta, gamma ≥ 0. Called as `KDLoss`; rows
+    that the mask leaves out don't enter intra. r is undefined where p or q is constant: the term is then 0
+    if both are and ½ if one is. Source: Huang, You, Wang, Qian, Xu 2022, section 3.
+
+    >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+    >>> round(DISTLoss()(z, z, torch.tensor([0])).item(), 4)  # only the cross-entropy is left
+    0.4076
+    """
+
+    def __init__(self, beta=1.0, gamma=1.0, temperature=1.0):
+        check_temperature("DISTLoss", temperature)
+        _check_weights("DISTLoss", beta=beta, gamma=gamma)
+        self.beta, self.gamma, self.temperature = beta, gamma, temperature
+
+    def _check(self, student_logits, labels, mask):
+        if student_logits.ndim < 2:
+            raise ValueError(f"DISTLoss: student_logits must be a batch (..., B, C), got {tuple(student_logits.shape)}")
+
+    def _soft(self, student_logits, teacher_logits, labels, mask):
+        q, p = (log_softmax(z, self.temperature).exp() for z in (student_logits, teacher_logits))
+        intra = _pearson_distance(q, p, -2, None if mask is None else mask[..., None].expand_as(q)).mean(-1)
+        return _per_row(self.beta) * _pearson_distance(q, p, -1) + _per_row(self.gamma) * intra[..., None]
 
 
 class LabelSmoothing:

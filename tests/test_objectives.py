@@ -213,7 +213,7 @@ def test_bad_input_is_named(loss, changes, error, words):
       for T in (0, -1.0, math.nan, math.inf)],
     *[(lambda a=a: KDLoss(alpha=a), rf"KDLoss: alpha must lie in \[0, 1\], got {a}") for a in (-0.1, 1.1, math.nan)],
     (lambda: KDLoss(alpha=torch.tensor([0.5, 2.0])), r"KDLoss: alpha must lie in \[0, 1\], got tensor"),
-    (lambda: KDLoss(scale="T"), "KDLoss: scale must be 'T2' or 'none', got 'T'"),
+    (lambda: KDLoss(scale="T"), "KDLoss: scale must be 'T2', 'none' or a number above 0, got 'T'"),
     (lambda: LabelSmoothing(1.0), r"LabelSmoothing: epsilon must lie in \[0, 1\), got 1.0"),
     (lambda: KDLoss()(Z, torch.zeros(2, 4), Y), r"KDLoss: student_logits \(2, 3\) and teacher_logits \(2, 4\) must"),
     (lambda: KDLoss()(Z, Z + math.nan, Y), "KDLoss: teacher_logits holds 6 NaN"),
