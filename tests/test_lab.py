@@ -93,6 +93,14 @@ def test_omp_waits_passively_before_torch_is_loaded():
     assert ran.stdout == "PASSIVE\n"
 
 
+@pytest.mark.parametrize(("policy", "warned"), [({}, True), ({"OMP_WAIT_POLICY": "PASSIVE"}, False)])
+def test_torch_imported_first_is_warned_about(policy, warned):
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | policy
+    ran = subprocess.run([sys.executable, "-c", "import torch, kdlab"], env=environment, capture_output=True, text=True,
+                         check=True)
+    assert ("torch was imported before kdlab" in ran.stderr) is warned
+
+
 def test_places_are_tried_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from kdlab import KDLoss, convnet, load, mlp
 from kdlab.models import Dropout
-from kdlab.replicas import Replicas, Stepper
+from kdlab.replicas import Replicas, Stepper, threads_for
 
 SEEDS, LR, T, ALPHA = [3, 5, 8], [1e-2, 1e-2, 3e-3], [1.0, 4.0, 20.0], [0.0, 0.5, 1.0]
 N, BATCH, EPOCHS = 50, 16, 3  # the last batch of an epoch has 2 rows
@@ -199,3 +199,19 @@ def test_what_cannot_be_stacked_is_refused(modules, words):
 def test_what_a_stepper_does_not_know_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         Stepper(Replicas([nn.Linear(2, 2)], [0]), [1e-2], 1, **options)
+
+
+def test_a_small_stack_trains_on_one_thread_and_gives_the_others_back():
+    replicas = Replicas([mlp(4)(load("digits"))], seeds=[0])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt), threads_for(replicas):
+            assert torch.get_num_threads() == 1
+            raise KeyboardInterrupt
+        assert torch.get_num_threads() == 2
+        for other in (convnet(2)(load("digits")), mlp(2000)(load("digits"))):  # left to vmap, or large
+            with threads_for(Replicas([other], seeds=[0])):
+                assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

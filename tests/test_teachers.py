@@ -3,6 +3,7 @@
 import hashlib
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,13 @@ def test_it_finds_a_model_under_its_variable(monkeypatch):
     monkeypatch.setenv("KDLAB_MODELS", str(DATA / "teachers"))
     model, tokenizer = language_model("someone/topics_lm")
     assert model.num_parameters() > 0 and tokenizer.vocab_size == 512
+
+
+def test_a_pickled_model_is_not_loaded(tmp_path):
+    source = DATA / "teachers" / "topics_lm"
+    model, _ = language_model(str(source))
+    for file in source.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        language_model(str(tmp_path))
