@@ -10,17 +10,21 @@ if "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
                   "times slower; import kdlab first, or set OMP_WAIT_POLICY=PASSIVE", stacklevel=2)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from . import divergences, metrics, models, objectives, plots, signals, tasks
+from . import divergences, features, metrics, models, objectives, plots, signals, tasks
 from .checks import check, hint, predict
-from .distill import distill, sweep, train
+from .distill import distill, generations, sweep, train
 from .divergences import forward_kl, jsd, reverse_kl, skew_forward_kl, skew_reverse_kl, tvd
+from .exits import DeepToShallow, with_exits
+from .features import cka, tap
+from .hidden import HiddenLoss
 from .intervals import Comparison, Estimate, claim, compare
 from .lab import doctor, setup
+from .live import EMA, Peers
 from .metrics import accuracy, agreement, ece, entropy, nll, parameters
 from .models import convnet, language_model, mlp
 from .objectives import DISTLoss, DKDLoss, HardLabels, KDLoss, LabelSmoothing
 from .runs import Runs
-from .signals import shuffle_wrong_classes
+from .signals import each, ensemble, shuffle_wrong_classes
 from .tasks import load, splits
 
 __version__ = "0.1.0"

@@ -5,7 +5,8 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LESSONS = ("lesson00", "lesson01", "lesson02")  # the files in kdlab/exercises
+LESSONS = ("lesson00", "lesson01", "lesson02", "lesson03", "lesson04",
+           "lesson05")  # the files in kdlab/exercises
 
 
 class NotAttemptedError(Exception):

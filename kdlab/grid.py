@@ -7,6 +7,7 @@ import torch
 
 from . import signals
 from .divergences import FLOOR
+from .exits import DeepToShallow, Exits
 from .lab import device
 from .objectives import KDLoss
 from .runs import Runs, name_of
@@ -16,7 +17,7 @@ AXES = ("student", "objective", "batch", "epochs", "lr", "temperature", "alpha")
 STACKED = ("lr", "temperature", "alpha")  # may differ between replicas of one stack; the others may not
 
 
-def check(grid, tasks, seeds, on, checkpoints, at_once):
+def check(grid, tasks, seeds, on, checkpoints, at_once, cohort=1):
     """Raise the error that names the argument of `sweep`, what came and what was expected."""
     counts = grid | {"checkpoints": [checkpoints], "at_once": [1 if at_once is None else at_once]}
     for name in ("epochs", "batch", "checkpoints", "at_once"):
@@ -42,6 +43,9 @@ def check(grid, tasks, seeds, on, checkpoints, at_once):
         KDLoss(*value)  # raises for T ≤ 0 and alpha outside [0, 1]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"sweep: seeds must be distinct and at least one, got {seeds!r}")
+    if len(seeds) % cohort:
+        raise ValueError(f"sweep: seeds must be a multiple of {cohort} for peers in groups of {cohort}, "
+                         f"got {len(seeds)}")
     if on not in ("train", "transfer"):
         raise ValueError(f"sweep: on must be 'train' or 'transfer', got {on!r}")
     if not all(isinstance(task, Task) for task in tasks):
@@ -58,17 +62,25 @@ def check(grid, tasks, seeds, on, checkpoints, at_once):
         if bool(((y >= len(task.classes)) | ((y < 0) & (y != -100))).any()):
             raise ValueError(f"sweep: labels of {task.unit} must lie in [0, {len(task.classes)}) or be −100, "
                              f"got {int(y.min())} … {int(y.max())}")
+    for builder, objective in itertools.product(grid["student"], grid["objective"]):
+        if isinstance(objective, DeepToShallow) != (exits := isinstance(build(builder, tasks[0], 0), Exits)):
+            raise TypeError(f"sweep: objective for {name_of(builder)} must be {'' if exits else 'other than '}"
+                            f"DeepToShallow, got {name_of(objective)}; networks with exits and that loss go together")
 
 
-def signal(teacher, tasks, on, optional=False):
-    """The teacher's logits for each task's rows, stacked: (U, N, C)."""
-    if isinstance(teacher, Runs):
-        found = [teacher.logits_of_unit(task, getattr(task, on).x) for task in tasks]
-    elif isinstance(teacher, torch.nn.Module):
-        found = [signals.logits(teacher, getattr(task, on).x) for task in tasks]
+def signal(teacher, tasks, on, seeds=1, layers=(), optional=False):
+    """What the teacher says of each task's rows: {"logits": (U, N, C), or (U, S, N, C) by seed; layer: (U, N, …)}."""
+    if isinstance(teacher, (Runs, torch.nn.Module)):
+        models = [teacher.module_of_unit(task) if isinstance(teacher, Runs) else teacher for task in tasks]
+        answers = [signals.hidden(m, getattr(t, on).x, layers) for m, t in zip(models, tasks, strict=True)]
+        found = [a["logits"] for a in answers]
     elif optional:
-        return None
+        return {}
+    elif layers:
+        raise TypeError(f"sweep: teacher must be Runs or an nn.Module, which have hidden layers, for an objective that "
+                        f"asks for {list(layers)}, got {type(teacher).__name__}")
     else:
+        answers = []
         found = [teacher] if torch.is_tensor(teacher) and teacher.ndim == 2 else teacher
         if not isinstance(found, (list, tuple, torch.Tensor)) or not all(torch.is_tensor(z) for z in found):
             raise TypeError(f"sweep: teacher must be Runs, an nn.Module or logits, got {type(teacher).__name__}")
@@ -76,16 +88,20 @@ def signal(teacher, tasks, on, optional=False):
         raise ValueError(f"sweep: teacher must give logits for each of the {len(tasks)} tasks, got {len(found)}")
     for z, task in zip(found, tasks, strict=True):
         expected = (len(getattr(task, on)), len(task.classes))
-        if tuple(z.shape) != expected:
-            raise ValueError(f"sweep: teacher logits for {task.unit} must have shape {expected}, one row for each "
-                             f"row of task.{on}, got {tuple(z.shape)}")
+        if tuple(z.shape) not in (expected, (seeds, *expected)):
+            raise ValueError(f"sweep: teacher logits for {task.unit} must have shape {expected}, one row for each row "
+                             f"of task.{on}, or {(seeds, *expected)}, one teacher a seed, got {tuple(z.shape)}")
         if not torch.isfinite(z.amax(-1)).all():
             raise ValueError(f"sweep: teacher logits for {task.unit} hold NaN, +inf or a row of −inf; expected finite")
-    return torch.stack([z.detach().to(device()).float().clamp_min(FLOOR) for z in found])
+    if len({z.ndim for z in found}) > 1:
+        raise ValueError("sweep: teacher must give each task one teacher, or each task one a seed, got logits of "
+                         f"shapes {[tuple(z.shape) for z in found]}")
+    logits = torch.stack([z.detach().to(device()).float().clamp_min(FLOOR) for z in found])
+    return {"logits": logits} | {k: torch.stack([a[k] for a in answers]) for k in layers}
 
 
-def stacks(grid, tasks, seeds, at_once):
-    """The grid as stacks of replicas: what can't differ inside a stack, and its rows."""
+def stacks(grid, tasks, seeds, at_once, cohort=1):
+    """The grid as stacks of replicas: what can't differ inside a stack, and its rows, never parting a cohort."""
     stacks = []
     outer = [k for k in AXES if k not in STACKED]
     for values in itertools.product(*(grid[k] for k in outer)):
@@ -93,9 +109,10 @@ def stacks(grid, tasks, seeds, at_once):
         inner = {k: grid[k] for k in STACKED}
         if not cell["objective"].needs_teacher or not isinstance(cell["objective"], type):
             inner |= {"temperature": [math.nan], "alpha": [math.nan]}  # the objective brings its own, or none
-        rows = [dict(zip(STACKED, v, strict=True)) | {"task": u, "seed": s}
-                for v in itertools.product(*inner.values()) for u in range(len(tasks)) for s in seeds]
+        rows = [dict(zip(STACKED, v, strict=True)) | {"task": u, "seed": s, "nth": i}
+                for v in itertools.product(*inner.values()) for u in range(len(tasks)) for i, s in enumerate(seeds)]
         size = at_once or _replicas_at_once(cell["student"], tasks[0])
+        size = max(cohort, size - size % cohort)
         stacks += [cell | {"rows": rows[i:i + size]} for i in range(0, len(rows), size)]
     return stacks
 

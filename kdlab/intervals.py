@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-SHARES = ("accuracy", "ece", "agreement")  # metrics shown in per cent or percentage points
+SHARES = ("accuracy", "ece", "agreement", "teacher_accuracy")  # metrics shown in per cent or percentage points
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def claim(sentence, comparison):
         raise TypeError("claim: comparison must be an Estimate beside a bound, as in distilled.minus(direct) > 0, "
                         f"got {type(comparison).__name__}")
     e = comparison.estimate
-    seeds = f"; {e.seeds} seed{'s' if e.seeds > 1 else ''} a split" if e.seeds else ""
+    nested = "a split" if "split" in e.units else "each"
+    seeds = f"; {e.seeds} seed{'s' if e.seeds > 1 else ''} {nested}" if e.seeds else ""
     text = f"{e.what} {e} ({comparison.relation}); 95 % interval over {len(e.values)} {e.units}{seeds}"
     if not comparison and os.environ.get("KDLAB_CLAIMS") != "report":
         raise AssertionError(f"Claim does not hold: {sentence}\n{text}")

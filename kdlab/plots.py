@@ -94,17 +94,19 @@ def intervals(estimates, caption, alt, label, zero=None, colours=None):
 
 
 @style()
-def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=None, log=False, also=None):
+def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=None, log=False, also=None,
+          name="distilled"):
     """The validation metric over column x, mean and 95 % interval over units, one line for each value of `by`.
 
-    also: {name: Estimate}, drawn as horizontal bands to compare with. log: base-2 logarithmic x axis.
+    also: {name: Estimate}, drawn as horizontal bands to compare with; name: the runs' own, beside them in the
+    legend. log: base-2 logarithmic x axis.
     """
     fig, ax = axes()
     for i, group in enumerate(sorted(runs.frame[by].unique()) if by else [None]):
         cells = (runs.where(**{by: group}) if by else runs).estimates(x, metric)
         found = list(cells.values())
         ax.errorbar(list(cells), [e.mean for e in found], yerr=[e.half_width() for e in found], marker="o", capsize=4,
-                    label=f"{by} {group}" if by else "distilled" if also else None, color=COLOURS[i])
+                    label=f"{by} {group}" if by else name if also else None, color=COLOURS[i])
     for i, (name, e) in enumerate((also or {}).items(), start=1):
         ax.axhline(e.mean, color=COLOURS[-i], linestyle="--", label=name)
         ax.axhspan(*e.interval(), color=COLOURS[-i], alpha=0.12, linewidth=0)
@@ -119,6 +121,41 @@ def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=Non
         ax.legend()
     return Picture(fig, caption or f"{what} over {x}; bars are 95 % intervals over {len(found[0].values)} splits.",
                    alt or f"{what} against {x}, with error bars.")
+
+
+@style()
+def beside_paper(table, caption=None, alt=None):
+    """Measured test errors beside a paper's, and a sweep of T, as benchmarks/hinton_mnist.py writes them → `Picture`.
+
+    table: a frame with columns arm, paper (NaN where it has no number), ours, low, high; the rows "…, T = …" are the
+    sweep. Source of the paper's numbers: Hinton, Vinyals, Dean 2015, section 3.
+    """
+    swept = table["arm"].str.contains("units, T = ")
+    shares = table["arm"].str.contains("%")
+    counts, sweep = table[~swept & ~shares], table[swept]
+    fig, (left, right) = axes(1, 2, figsize=(10, 0.8 + 0.42 * len(counts)), width_ratios=[3, 2])
+    for i, row in enumerate(counts.itertuples()):
+        left.plot([row.low, row.high], [-i, -i], color=COLOURS[0], solid_capstyle="butt", linewidth=5, alpha=0.45)
+        left.plot(row.ours, -i, "o", color=COLOURS[0], label="ours, with its 95 % interval" if i == 0 else None)
+        left.plot(row.paper, -i, "D", color=COLOURS[1], markerfacecolor="none", label="paper" if i == 0 else None)
+    left.set_yticks([-i for i in range(len(counts))], counts["arm"])
+    left.set_xscale("log")
+    left.set_xlabel("test errors out of 10,000, log scale")
+    left.xaxis.set_major_formatter("{x:,.0f}")
+    left.legend(loc="lower left", fontsize=10)
+    T = sweep["arm"].str.extract(r"T = ([\d.]+)")[0].astype(float)
+    right.axvspan(2.5, 4, color=COLOURS[1], alpha=0.15, linewidth=0, label="best in the paper")
+    right.errorbar(T, sweep["ours"], yerr=[sweep["ours"] - sweep["low"], sweep["high"] - sweep["ours"]], marker="o",
+                   capsize=4)
+    right.set_xscale("log", base=2)
+    right.xaxis.set_major_formatter("{x:g}")
+    right.set_xlabel("temperature T, 30 units a layer")
+    right.set_ylabel("test errors out of 10,000")
+    right.legend(fontsize=10)
+    said = "; ".join(f"{r.arm}: {r.ours:,.0f}" + (f" (paper {r.paper:,.0f})" if r.paper == r.paper else "")
+                     for r in table[~shares].itertuples())
+    return Picture(fig, caption or "MNIST test errors, the paper's (diamonds) and ours (dots; bars are 95 % intervals "
+                   "over test images, teachers and students).", alt or f"Test errors out of 10,000. {said}.")
 
 
 @style()
@@ -152,6 +189,30 @@ def verdict_map(panels, rows, columns, cell, caption, alt, row_label, column_lab
     np.atleast_1d(grid)[0].set_ylabel(row_label)
     handles = [plt.Rectangle((0, 0), 1, 1, color=VERDICTS[k]) for k in kinds]
     fig.legend(handles, [f"{SIGNS[k]} {k}" for k in kinds], loc="outside lower center", ncols=4, fontsize=10)
+    return Picture(fig, caption, alt)
+
+
+@style()
+def matrix(panels, caption, alt, row_label, column_label, low=0.0, high=1.0):
+    """Numbers in a grid, as shades and in figures, one panel beside another.
+
+    panels: {title: {(row, column): Estimate}}, all with the same rows and columns.
+    """
+    rows, columns = (list(dict.fromkeys(key[i] for key in next(iter(panels.values())))) for i in (0, 1))
+    fig, grid = axes(1, len(panels), figsize=(1.2 + 2.9 * len(panels), 0.8 + 0.62 * len(rows)), sharey=True)
+    for ax, (title, cells) in zip(np.atleast_1d(grid), panels.items(), strict=True):
+        shades = [[cells[r, c].mean for c in columns] for r in rows]
+        ax.imshow(shades, aspect="auto", cmap="Blues", vmin=low, vmax=high)
+        for (r, c), e in cells.items():
+            ax.text(columns.index(c), rows.index(r), f"{e.mean:.2f}\n±{e.half_width():.2f}", ha="center", va="center",
+                    fontsize=9, color="white" if e.mean > low + 0.6 * (high - low) else "black")
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_title(title)
+        ax.set_xlabel(column_label)
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    np.atleast_1d(grid)[0].set_ylabel(row_label)
     return Picture(fig, caption, alt)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from . import backprop
+from .hidden import Tapped
 from .models import Dropout
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -58,7 +59,7 @@ class Replicas:
         return len(self.seeds)
 
     def forward(self, x, parameters=None):
-        """x (R, B, ...) → logits (R, B, C), in the mode (train or eval) of `base`."""
+        """x (R, B, ...) → logits (R, B, C), or all that `base` returns, in its mode (train or eval)."""
         def one(parameters, buffers, x):
             return functional_call(self.base, (parameters, buffers), (x,))
 
@@ -80,16 +81,16 @@ class Replicas:
                                               for g in self.masks]) for name, shape in self.noise_shapes.items()}
 
     @torch.no_grad()
-    def evaluate(self, x, batch=4096):
+    def evaluate(self, x, batch=4096, parameters=None):
         """Logits in eval mode, x (R, N, ...) → (R, N, C); afterwards the students are back in train mode."""
         self.base.eval()
         try:
-            return torch.cat([self.forward(part) for part in x.split(batch, dim=1)], dim=1)
+            return torch.cat([self.forward(part, parameters) for part in x.split(batch, dim=1)], dim=1)
         finally:
             self.base.train()
 
     def module(self, r):
-        """Replica r as an ordinary nn.Module with its own copy of the weights, in eval mode.
+        """Replica r as an ordinary nn.Module with its own copy of the weights, in eval mode; a `Tapped` student bare.
 
         >>> Replicas([nn.Linear(3, 2)], seeds=[0]).module(0)
         Linear(in_features=3, out_features=2, bias=True)
@@ -97,7 +98,7 @@ class Replicas:
         state = {k: v[r].clone() for k, v in (self.parameters | self.buffers).items()}
         module = copy.deepcopy(self.base).eval()
         module.load_state_dict({k: v for k, v in state.items() if k in module.state_dict()})
-        return module
+        return module.student if isinstance(module, Tapped) else module
 
     def orders_of_epoch(self, rows):
         """A fresh permutation of `rows` row numbers for each replica, (R, rows)."""

@@ -71,8 +71,7 @@ class Runs:
 
     def keep(self, replicas):
         """Keep the trained students of a stack, whose checkpoints were recorded before."""
-        first = len(self.students)
-        self.students |= {first + i: partial(replicas.module, i) for i in range(len(replicas))}
+        self.students |= {len(self.students) + i: partial(replicas.module, i) for i in range(len(replicas))}
         self.frame = pd.concat([self.frame, pd.DataFrame(self._pending)], ignore_index=True)
         self._pending = []
 
@@ -103,8 +102,7 @@ class Runs:
         return self._of(self.frame.merge(score.loc[at, keys], on=keys))
 
     def _of(self, frame):
-        runs = set(frame["run"])
-        students = {run: student for run, student in self.students.items() if run in runs}
+        students = {run: self.students[run] for run in dict.fromkeys(frame["run"]) if run in self.students}
         return Runs(self.tasks.values(), frame.reset_index(drop=True), students)
 
     def _varied(self):
@@ -128,7 +126,7 @@ class Runs:
         if on == "validation" and isinstance(metric, str):
             if metric not in last or last[metric].isna().all():
                 raise ValueError(f"values: metric {metric!r} was not recorded; expected one of "
-                                 f"{[c for c in last if last[c].dtype == float]}")
+                                 f"{list(last.dropna(axis=1, how='all').select_dtypes(float))}")
             return last.assign(value=last[metric])
         if on not in ("validation", "test", "train"):
             raise ValueError(f"values: on must be 'validation', 'test' or 'train', got {on!r}")
@@ -165,8 +163,7 @@ class Runs:
     def estimates(self, by, metric="accuracy", on="validation"):
         """{cell: Estimate} for each combination of the columns `by` (a name or a list), which must tell cells apart."""
         cells = self.frame.groupby(by, dropna=False)
-        others = [k for k in self._varied() if k not in by and (cells[k].nunique(dropna=False) > 1).any()]
-        if others:
+        if others := [k for k in self._varied() if k not in by and (cells[k].nunique(dropna=False) > 1).any()]:
             raise ValueError(f"estimates: by {by!r} would average over {others}; name them too, or choose with where()")
         return {cell if isinstance(by, str) or len(by) > 1 else cell[0]: self._estimate(part, metric, on)
                 for cell, part in self.values(metric, on).groupby(by, dropna=False)}
@@ -174,8 +171,7 @@ class Runs:
     def summary(self, metric="accuracy", on="validation"):
         """A frame, one row a cell: what varied, mean ± half of the 95 % interval over units, units, seeds."""
         frame, varied = self.values(metric, on), self._varied()
-        name, factor = _shown(metric)
-        rows = []
+        (name, factor), rows = _shown(metric), []
         for cell, part in frame.groupby(varied, dropna=False) if varied else [((), frame)]:
             units, seeds = part["unit"].nunique(), int(part.groupby("unit")["seed"].nunique().min())
             text = (str(self._estimate(part, metric, on)) if units >= 4
@@ -203,12 +199,29 @@ class Runs:
         return self.students[run]()
 
     def logits_of_unit(self, task, x):
-        """What the unit's one run answers to x (N, …) → (N, C): each split is taught by its own teacher."""
+        """What the unit's one run answers to x (N, …) → (N, C)."""
+        return signals.logits(self.module_of_unit(task), x)
+
+    def module_of_unit(self, task):
+        """The student of the unit's one run: each split is taught by its own teacher."""
         runs = self.last().query("unit == @task.unit")["run"].tolist()
         if len(runs) != 1:
             raise ValueError(f"teacher: Runs must hold one run for {task.unit}, got {len(runs)} "
-                             f"(units {sorted(self.frame['unit'].unique())[:4]}); select with where(seed=0) or best()")
-        return signals.logits(self._student(runs[0]), x)
+                             f"(units {sorted(self.frame['unit'].unique())[:4]}); select with where(seed=0) or best(), "
+                             "or give each(runs, tasks) or an ensemble of it")
+        return self._student(runs[0])
+
+    def map(self, change):
+        """The same runs with every student replaced by change(student), an nn.Module; their metrics are forgotten.
+
+        >>> from kdlab import load, mlp, train
+        >>> linear = train(mlp(8), load("digits"), epochs=1).map(lambda student: student[:2])
+        >>> len(linear.module())
+        2
+        """
+        forgotten = self.frame.assign(**{k: float("nan") for k in (*SHARES, "nll")})
+        students = {run: partial(lambda s: change(s()).eval(), student) for run, student in self.students.items()}
+        return Runs(self.tasks.values(), forgotten, students)
 
     # --- keeping ---
 

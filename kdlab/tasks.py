@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from . import multiview
 from .lab import HUB_IDS, device, hub_reachable, locate
 
 
@@ -65,11 +66,12 @@ def splits(name, count, **options):
 
 
 def load(name, seed=0, *, labels_per_class=None, noise=0.0, leave_out=(), sizes=None):
-    """Load an image-classification set and split it: "digits", "mnist", a directory, or a hub id → `Task`.
+    """Load an image-classification set and split it: "digits", "multiview", a directory or a hub id → `Task`.
 
-    Looks, in order, for "digits" (embedded), a directory `name`, KDLAB_DATA/`name`, the local hub cache and
-    the hub. A directory has the hub's layout, with one image and one label column, whatever their names.
-    Splits are stratified and fixed by `seed`; a published test split stays the test set of every seed.
+    Looks, in order, for "digits" (embedded), "multiview" (generated, each seed another world), a directory
+    `name`, KDLAB_DATA/`name`, the local hub cache and the hub. A directory has the hub's layout, with one image
+    and one label column, whatever their names. Splits are stratified and fixed by `seed`; a published test split
+    stays the test set of every seed.
 
     labels_per_class: keep that many labelled training images a class; the others stay in `transfer`.
     noise: share of training labels replaced by another class, drawn uniformly (`clean` keeps the truth;
@@ -86,7 +88,8 @@ def load(name, seed=0, *, labels_per_class=None, noise=0.0, leave_out=(), sizes=
         raise ValueError(f"load: noise must lie in [0, 1], got {noise!r}")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"load: seed must be an integer of at least 0, got {seed!r}")
-    pools, classes, card = _digits() if name == "digits" else _image_set(name)
+    made = {"digits": _digits, "multiview": lambda: multiview.pools(seed)}
+    pools, classes, card = made[name]() if name in made else _image_set(name)
     leave_out = (leave_out,) if isinstance(leave_out, int) else tuple(leave_out)
     if any(c not in range(len(classes)) for c in leave_out):
         raise ValueError(f"load: leave_out must hold classes in [0, {len(classes)}), got {leave_out}")
@@ -166,26 +169,24 @@ def _stratified(labels, rows, count, rng):
 
 
 def _split(pools, seed, sizes):
-    """[(images, labels, rows)] for train, validation and test; 65 / 15 / 20 % where no test set is published."""
-    rng, (images, labels) = np.random.default_rng(seed), pools["train"]
-    labels = np.asarray(labels)
-    rows, total = np.arange(len(labels)), len(labels)
-    if "test" in pools:
-        test_images, test_labels = pools["test"]
-        test_labels = np.asarray(test_labels)
-        want = min(sizes[2], len(test_labels)) if sizes else len(test_labels)
-        test = _stratified(test_labels, np.arange(len(test_labels)), want, np.random.default_rng(0))[0]
-        hold = sizes[1] if sizes else total // 6
-    else:
-        test_images, test_labels = images, labels
-        test, rows = _stratified(labels, rows, sizes[2] if sizes else round(0.2 * total), rng)
-        hold = sizes[1] if sizes else round(0.15 * total)
-    train_size = sizes[0] if sizes else len(rows) - hold
-    if train_size + hold > len(rows):
-        raise ValueError(f"load: sizes {sizes!r} ask for more images than the set has, {total}")
-    validation, rows = _stratified(labels, rows, hold, rng)
-    train, _ = _stratified(labels, rows, train_size, rng)
-    return [(images, labels, train), (images, labels, validation), (test_images, test_labels, test)]
+    """[(images, labels, rows)] for train, validation and test; 65 / 15 / 20 % where none of them is published."""
+    rng, images, labels = np.random.default_rng(seed), pools["train"][0], np.asarray(pools["train"][1])
+    found, rows, total = {}, np.arange(len(labels)), len(labels)
+    held = {"test": round(0.2 * total), "validation": total // 6 if "test" in pools else round(0.15 * total)}
+    if sizes:
+        held = {"test": sizes[2], "validation": sizes[1]}
+        if sizes[0] + sum(count for part, count in held.items() if part not in pools) > total:
+            raise ValueError(f"load: sizes {sizes!r} ask for more images than the set has, {total}")
+    for part, count in held.items():
+        if part in pools:  # published: all of it, or as much as is asked for, the same for every seed
+            x, y = pools[part][0], np.asarray(pools[part][1])
+            count = min(count, len(y)) if sizes else len(y)
+            found[part] = x, y, _stratified(y, np.arange(len(y)), count, np.random.default_rng(0))[0]
+        else:
+            chosen, rows = _stratified(labels, rows, count, rng)
+            found[part] = images, labels, chosen
+    train, _ = _stratified(labels, rows, sizes[0] if sizes else len(rows), rng)
+    return [(images, labels, train), found["validation"], found["test"]]
 
 
 def _digits():

@@ -71,3 +71,31 @@ def alone(model, x, y, z=None, *, seed, T=4.0, alpha=0.9, lr=1e-2, epochs=3, bat
             total += loss.item() * len(rows)
             step += 1
     return total / len(y)
+
+
+def batches(n, seed, epochs=3, batch=16):
+    """The row numbers of each step, in the order of this seed."""
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        yield from torch.randperm(n, generator=order).split(batch)
+
+
+def blend(logits, guide, y, T=4.0, alpha=0.9):
+    """The mean over rows of alpha · T² · KL + (1 − alpha) · cross-entropy; rows labelled −100 have no second term."""
+    soft = F.kl_div(F.log_softmax(logits / T, -1), F.softmax(guide / T, -1), reduction="batchmean")
+    return alpha * T * T * soft + (1 - alpha) * F.cross_entropy(logits, y, reduction="sum") / len(y)
+
+
+def step(optimiser, loss):
+    """One step down this loss."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def layers(model, x):
+    """The logits of a Sequential and what each of its layers gives: {name: (B, …)}."""
+    found = {}
+    for name, layer in model.named_children():
+        x = found[name] = layer(x)
+    return x, found

@@ -9,8 +9,8 @@ import pytest
 import kdlab
 
 # data flows one way: a file imports only from those before it
-ORDER = ("lab tasks models backprop divergences objectives features signals fused vocabulary metrics plots "
-         "intervals store runs replicas grid distill trainer widgets checks").split()
+ORDER = ("lab multiview tasks models backprop divergences objectives features hidden exits signals fused vocabulary "
+         "metrics plots intervals store runs replicas live grid distill trainer widgets checks").split()
 FILES = sorted(Path(kdlab.__file__).parent.glob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 

@@ -161,6 +161,26 @@ def test_a_curve_can_stand_beside_bands(drawn, runs):
     assert not ax.get_legend().get_frame_on()  # the house style reaches what is drawn late
 
 
+def test_measured_errors_stand_beside_the_paper_s(drawn):
+    rows = [("teacher", 67.0, 71.5, 60.2, 82.9), ("labels", 146.0, 139.0, 128.0, 151.0),
+            ("T by validation", np.nan, 1083.4, 990.0, 1200.0), ("share of the gap closed, %", 91.1, 95.3, 80.0, 105.0),
+            ("30 units, T = 1", np.nan, 480.0, 470.0, 500.0), ("30 units, T = 2.5", np.nan, 455.0, 440.0, 466.0)]
+    found = plots.beside_paper(pd.DataFrame(rows, columns=["arm", "paper", "ours", "low", "high"]))
+    assert isinstance(found, Picture) and "share" not in found.alt
+    for said in ("teacher: 72 (paper 67);", "labels: 139 (paper 146);", "T by validation: 1,083;", "T = 1: 480;",
+                 "T = 2.5: 455."):
+        assert said in found.alt
+    left, right = drawn[0].axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["teacher", "labels", "T by validation"]
+    ours, papers = ([(*line.get_xdata(), *line.get_ydata()) for line in left.lines if line.get_marker() == m]
+                    for m in "oD")
+    assert ours == [(71.5, 0), (139.0, -1), (1083.4, -2)]
+    assert papers[:2] == [(67.0, 0), (146.0, -1)] and np.isnan(papers[2][0])
+    bands = [tuple(line.get_xdata()) for line in left.lines if line.get_marker() == "None"]
+    assert bands == [row[3:] for row in rows[:3]]
+    np.testing.assert_allclose(bars(right.containers[0]), [(1, 480, 470, 500), (2.5, 455, 440, 466)])
+
+
 VERDICT = {(0, 0): (1.24, "helps"), (0, 1): (-2.0, "hurts"),
            (1, 0): (-0.04, "no difference"), (1, 1): (0.3, "cannot tell")}
 

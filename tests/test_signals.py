@@ -1,11 +1,14 @@
-"""What a teacher gives: its logits, without leaving a trace on it; and the control that breaks them."""
+"""What a teacher gives: logits and layers, without a trace on it; several as one; the control that breaks them."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import nn
 
-from kdlab import entropy, shuffle_wrong_classes, signals
+from kdlab import each, ensemble, entropy, mlp, shuffle_wrong_classes, signals, splits, train
 from kdlab.models import Dropout
 
 
@@ -38,6 +41,98 @@ def test_the_teacher_is_left_as_it_was(fails):
     assert [module.training for module in model.modules()] == modes and True in modes and False in modes
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+@pytest.mark.parametrize("names", [["3", "1"], ["4"], []])
+def test_hidden_layers_are_those_of_the_forward_pass_in_eval_mode(batch, names):
+    model, x = teacher().train(), torch.randn(20, 4)
+    plain, expected = copy.deepcopy(model).eval(), {}
+    for name in names:
+        plain[int(name)].register_forward_hook(lambda m, args, out, name=name: expected.update({name: out.detach()}))
+    expected["logits"] = plain(x).detach()
+    found = signals.hidden(model, x, names, batch=batch)
+    assert list(found) == ["logits", *names] and not any(z.requires_grad for z in found.values())
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name])
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("names, x, error", [(["9"], torch.zeros(5, 4), ValueError), (["1"], torch.zeros(5, 99),
+                                                                                     RuntimeError)])
+def test_a_failing_pass_leaves_no_hook_and_no_mode(names, x, error):
+    model = teacher().train()
+    model[1].eval()
+    with pytest.raises(error):
+        signals.hidden(model, x, names)
+    assert [m.training for m in model.modules()] == [True, True, False, True, True, True]
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_each_student_answers_to_its_own_split_in_the_order_of_the_seeds():
+    tasks = splits("digits", 2, labels_per_class=2, sizes=(50, 40, 40))
+    runs = train(mlp(4), tasks, seeds=[9, 2, 5], epochs=1)
+    for on, rows in (("train", 20), ("transfer", 50), ("validation", 40)):
+        found = each(runs, tasks[::-1], on)
+        assert [tuple(z.shape) for z in found] == [(3, rows, 10)] * 2
+        for z, task in zip(found, tasks[::-1], strict=True):
+            for i, seed in enumerate([2, 5, 9]):
+                with torch.no_grad():
+                    answer = runs.module(unit=task.unit, seed=seed)(getattr(task, on).x)
+                torch.testing.assert_close(z[i], answer)
+    torch.testing.assert_close(each(runs, tasks), each(runs, tasks, "train"), rtol=0, atol=0)
+
+
+def test_students_of_several_cells_or_of_another_split_are_refused():
+    task, other = splits("digits", 2, sizes=(50, 40, 40))
+    runs = train(mlp(4), task, lr=[1e-2, 1e-3], epochs=1)
+    with pytest.raises(ValueError, match="must name one run, got 2"):
+        each(runs, [task])
+    with pytest.raises(ValueError, match="where: no run has .*digits/1"):
+        each(runs.where(lr=1e-2), [other])
+
+
+def votes(teachers=3):
+    return 3 * torch.randn(teachers, 2, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("T", [1.0, 4.0])
+def test_an_ensemble_of_probabilities_is_their_softened_mean(T):
+    z = votes()
+    found, mean = ensemble(z, temperature=T), special.softmax(z.numpy() / T, -1).mean(0)
+    np.testing.assert_allclose(found, T * np.log(mean), rtol=1e-12)
+    np.testing.assert_allclose(special.softmax(found.numpy() / T, -1), mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("T", [1.0, 4.0])
+def test_an_ensemble_of_logits_is_the_geometric_mean_at_every_temperature(T):
+    z = votes()
+    product = stats.gmean(special.softmax(z.numpy() / T, -1), axis=0)
+    expected = product / product.sum(-1, keepdims=True)
+    np.testing.assert_allclose(special.softmax(ensemble(z, of="logits").numpy() / T, -1), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("of", ["probabilities", "logits"])
+@pytest.mark.parametrize("T", [1.0, 4.0])
+def test_one_teacher_alone_is_itself_up_to_a_shift(of, T):
+    z = votes(1)
+    gap = ensemble(z, of, T) - z[0]
+    torch.testing.assert_close(gap, gap[..., :1].expand_as(gap))
+
+
+def test_a_class_is_out_where_all_rule_it_out():
+    z = torch.tensor([[0.0, -torch.inf, -torch.inf], [0.0, 0.0, -torch.inf]])
+    np.testing.assert_allclose(ensemble(z).exp(), [0.75, 0.25, 0.0], atol=1e-7)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (([[1.0, 2.0]],), r"teacher_logits must be a tensor \(K, …, C\), got list"),
+    ((torch.zeros(3),), r"teacher_logits must be a tensor \(K, …, C\), got \(3,\)"),
+    ((torch.zeros(2, 3), "votes"), "of must be 'probabilities' or 'logits', got 'votes'"),
+    ((torch.zeros(2, 3), "probabilities", 0.0), "temperature must be above 0")])
+def test_what_is_no_ensemble_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=f"^ensemble: {words}"):
+        ensemble(*arguments)
 
 
 def rows(n=3000, classes=6):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import KDLoss, LabelSmoothing, Runs, convnet, distill, grid, load, mlp, sweep, train
+from kdlab import KDLoss, LabelSmoothing, Runs, convnet, distill, load, mlp, sweep, train
 from kdlab.replicas import Stepper
 
 SMALL = {"sizes": (50, 40, 40)}
@@ -93,7 +93,7 @@ def test_an_interrupt_before_the_first_step_keeps_nothing(task, monkeypatch, cap
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid, "build", stop)
+    monkeypatch.setattr("kdlab.replicas.Replicas.__init__", stop)
     runs = train(mlp(6), task, at_once=1)
     assert isinstance(runs, Runs) and len(runs) == 0 and repr(runs) == "Runs(none)"
     assert capsys.readouterr().out.startswith("Interrupted: 0 of 1 runs are kept")
@@ -147,7 +147,7 @@ def labelled(task, label):
     ({"teacher": nn.Sequential(nn.Flatten(1), nn.Linear(64, 11))}, ValueError, r"\(50, 10\).* got \(50, 11\)"),
     ({"teacher": [zeros()] * 2}, ValueError, "teacher must give logits for each of the 1 tasks, got 2"),
     ({"teacher": zeros(20), "on": "transfer", "tasks": load("digits", labels_per_class=2, **SMALL)}, ValueError,
-     r"one row for each row of task.transfer, got \(20, 10\)"),
+     r"one row for each row of task.transfer, or \(1, 50, 10\), one teacher a seed, got \(20, 10\)"),
     ({"teacher": zeros(value=math.nan)}, ValueError, r"teacher logits for digits/0 hold NaN, \+inf or a row of −inf"),
     ({"teacher": zeros(value=-math.inf)}, ValueError, "teacher logits for digits/0 hold .* a row of −inf"),
     ({"teacher": zeros(value=math.inf)}, ValueError, r"teacher logits for digits/0 hold NaN, \+inf or a row of −inf"),
