@@ -155,7 +155,8 @@ def beside_paper(table, caption=None, alt=None):
     said = "; ".join(f"{r.arm}: {r.ours:,.0f}" + (f" (paper {r.paper:,.0f})" if r.paper == r.paper else "")
                      for r in table[~shares].itertuples())
     return Picture(fig, caption or "MNIST test errors, the paper's (diamonds) and ours (dots; bars are 95 % intervals "
-                   "over test images, teachers and students).", alt or f"Test errors out of 10,000. {said}.")
+                   "over test images, teachers and students; the images are the same for all, so differences are surer "
+                   "than the bars look).", alt or f"Test errors out of 10,000. {said}.")
 
 
 @style()
@@ -199,7 +200,7 @@ def matrix(panels, caption, alt, row_label, column_label, low=0.0, high=1.0):
     panels: {title: {(row, column): Estimate}}, all with the same rows and columns.
     """
     rows, columns = (list(dict.fromkeys(key[i] for key in next(iter(panels.values())))) for i in (0, 1))
-    fig, grid = axes(1, len(panels), figsize=(1.2 + 2.9 * len(panels), 0.8 + 0.62 * len(rows)), sharey=True)
+    fig, grid = axes(1, len(panels), figsize=(1 + 2 * len(panels), 0.8 + 0.62 * len(rows)), sharey=True)
     for ax, (title, cells) in zip(np.atleast_1d(grid), panels.items(), strict=True):
         shades = [[cells[r, c].mean for c in columns] for r in rows]
         ax.imshow(shades, aspect="auto", cmap="Blues", vmin=low, vmax=high)

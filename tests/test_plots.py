@@ -152,12 +152,13 @@ def test_a_curve_is_a_line_for_each_group_with_bars(drawn, runs):
 
 
 def test_a_curve_can_stand_beside_bands(drawn, runs):
-    plots.curve(runs.where(alpha=0.0), "temperature", *("accuracy", *WORDS), also={"labels": estimate(55)})
+    plots.curve(runs.where(alpha=0.0), "temperature", *("accuracy", *WORDS), also={"labels": estimate(55)},
+                name="taught")
     ax = drawn[0].axes[0]
     low, high = estimate(55).interval()
     band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     assert (band.y0, band.y1) == pytest.approx((low, high))
-    assert "labels" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert {"labels", "taught"} == {t.get_text() for t in ax.get_legend().get_texts()}
     assert not ax.get_legend().get_frame_on()  # the house style reaches what is drawn late
 
 
@@ -196,6 +197,24 @@ def test_a_map_tells_each_verdict_by_colour_and_by_sign(panels, drawn):
         assert (ax.get_title(), ax.get_xlabel()) == (panel, "T")
     legend = [t.get_text() for t in drawn[0].legends[0].get_texts()]
     assert sorted(legend) == sorted(f"{SIGNS[v]} {v}" for v in VERDICTS) and len(set(SIGNS.values())) == 4
+
+
+def test_a_matrix_writes_each_number_with_its_interval(drawn):
+    def cells(shift):
+        values = pd.Series({f"u{i}": 0.5 + shift + 0.01 * i for i in range(4)})
+        return {(r, c): Estimate(values + 0.1 * i, "CKA", "", 1) for i, (r, c) in enumerate(
+            [("low", "near"), ("low", "far"), ("high", "near"), ("high", "far")])}
+
+    panels = {"before": cells(-0.4), "after": cells(0.0)}
+    plots.matrix(panels, *WORDS, row_label="student", column_label="teacher")
+    axes = drawn[0].axes
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["low", "high"]  # the others share them
+    assert [ax.get_title() for ax in axes] == ["before", "after"] and axes[0].get_ylabel() == "student"
+    for ax, found in zip(axes, panels.values(), strict=True):
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["near", "far"]
+        texts = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
+        assert texts[1, 0] == f"{found['high', 'near'].mean:.2f}\n±{found['high', 'near'].half_width():.2f}"
+        np.testing.assert_allclose(ax.images[0].get_array()[0, 1], found["low", "far"].mean)
 
 
 @pytest.mark.parametrize("count, channels", [(3, 1), (10, 3)])

@@ -37,6 +37,8 @@ def _silenced(weight):
             return "this is p_y, which weighs nothing; look again at the term in front of the wrong classes"
         if T != 1 and torch.allclose(found, 1 - F.softmax(z, -1).gather(-1, y[:, None])[:, 0]):
             return "this is at T = 1: the teacher's probabilities in the soft term are at T"
+        if T != 1 and torch.allclose(found, T * T * (1 - label)):
+            return "T² belongs to the loss, not to this factor of the KL"
         if torch.allclose(found, 1 - p.amax(-1)) and not torch.allclose(label, p.amax(-1)):
             return "p_y is the probability of the label, which is not always the teacher's favourite"
         if not torch.allclose(found, 1 - label):
@@ -50,7 +52,7 @@ EXERCISES = (
               "alpha goes to the teacher, 1 − alpha to the one-hot label."),
              """
 def attempt(labels, teacher_probabilities, alpha):
-    one_hot = F.one_hot(labels, teacher_probabilities.shape[-1])
+    one_hot = torch.nn.functional.one_hot(labels, teacher_probabilities.shape[-1])
     return alpha * teacher_probabilities + (1 - alpha) * one_hot
 """,
              {"weights the labels": "def attempt(y, p, alpha):\n"
@@ -67,5 +69,7 @@ def attempt(teacher_logits, labels, T):
              {"weighs nothing": "def attempt(z, y, T):\n"
                                 "    return torch.softmax(z / T, -1).gather(-1, y[:, None])[:, 0]",
               "at T = 1": "def attempt(z, y, T):\n    return 1 - torch.softmax(z, -1).gather(-1, y[:, None])[:, 0]",
+              "belongs to the loss": "def attempt(z, y, T):\n"
+                                     "    return T**2 * (1 - torch.softmax(z / T, -1).gather(-1, y[:, None])[:, 0])",
               "favourite": "def attempt(z, y, T):\n    return 1 - torch.softmax(z / T, -1).amax(-1)"}),
 )

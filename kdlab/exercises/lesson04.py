@@ -24,6 +24,8 @@ def _attention(attention):
     plain = A.sum(1).flatten(1)
     if torch.allclose(found, plain / plain.norm(dim=1, keepdim=True)):
         return "square before you sum: positive and negative channels must not cancel"
+    if torch.allclose(found, torch.nn.functional.normalize(A.abs().sum(1).flatten(1), dim=1)):
+        return "this sums absolute values; the map sums squares"
     return "" if np.allclose(found.numpy(), expected) else "the map differs from the sum of squared channels"
 
 
@@ -36,6 +38,11 @@ def _gram(gram):
         return f"expected one number for each two images, shape (4, 4), got {tuple(found.shape)}"
     if np.allclose(found.numpy(), expected):
         return "the rows are not normalised: each must have length 1"
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    if np.allclose(found.numpy(), unit @ unit.T):
+        return "you normalised the images before Q Qᵀ, which gives cosines; the rows of Q Qᵀ are what is normalised"
+    if np.allclose(found.numpy().sum(1), 1):
+        return "each row must have length 1 (the root of its sum of squares), not sum to 1"
     if np.allclose(found.numpy(), expected / np.linalg.norm(expected, axis=0, keepdims=True)):
         return "you normalised the columns; the paper normalises each row"
     right = expected / np.linalg.norm(expected, axis=1, keepdims=True)
@@ -60,6 +67,9 @@ def _cka(cka):
         return "the features are not centred: subtract each column's mean over the images first"
     if abs(found - expected ** 0.5) < 1e-6:
         return "this is its square root: ‖·‖_F of the cross term is squared"
+    a, b = x.numpy() - x.numpy().mean(), y.numpy() - y.numpy().mean()
+    if abs(found - np.linalg.norm(b.T @ a) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)) < 1e-6:
+        return "you subtracted one mean of all numbers: each column has its own mean over the images, x.mean(0)"
     return f"expected {expected:.4f}, got {found:.4f}"
 
 
@@ -74,6 +84,7 @@ def attempt(layer):
              {"length 1": "def attempt(layer):\n    return layer.square().sum(1).flatten(1)",
               "square before": "def attempt(layer):\n    q = layer.sum(1).flatten(1)\n"
                                "    return q / q.norm(dim=1, keepdim=True)",
+              "absolute values": "def attempt(layer):\n    return F.normalize(layer.abs().sum(1).flatten(1), dim=1)",
               "one number a pixel": "def attempt(layer):\n    return layer.square().sum((2, 3))"}),
     Exercise("04.2", _gram,
              ("Flatten each image's layer to a row of Q (B, D); Q @ Q.T compares every two images.",
@@ -81,9 +92,12 @@ def attempt(layer):
              """
 def attempt(layer):
     q = layer.flatten(1)
-    return F.normalize(q @ q.T, dim=1)
+    return torch.nn.functional.normalize(q @ q.T, dim=1)
 """,
              {"not normalised": "def attempt(layer):\n    q = layer.flatten(1)\n    return q @ q.T",
+              "cosines": "def attempt(layer):\n    q = F.normalize(layer.flatten(1), dim=1)\n    return q @ q.T",
+              "not sum to 1": "def attempt(layer):\n    q = layer.flatten(1)\n    g = q @ q.T\n"
+                              "    return g / g.sum(1, keepdim=True)",
               "columns": "def attempt(layer):\n    q = layer.flatten(1)\n    return F.normalize(q @ q.T, dim=0)",
               "each two images": "def attempt(layer):\n    q = layer.flatten(1)\n    return q.T @ q"}),
     Exercise("04.3", _cka,
@@ -95,6 +109,8 @@ def attempt(x, y):
 """,
              {"not centred": "def attempt(x, y):\n"
                              "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())",
+              "its own mean": "def attempt(x, y):\n    x, y = x - x.mean(), y - y.mean()\n"
+                              "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())",
               "square root": "def attempt(x, y):\n    x, y = x - x.mean(0), y - y.mean(0)\n"
                              "    return (y.T @ x).norm() / ((x.T @ x).norm() * (y.T @ y).norm()) ** 0.5"}),
 )

@@ -17,7 +17,10 @@ def _mean(mean):
             return "you averaged the logits: that is the geometric mean of the probabilities, made to sum to 1"
         if not torch.allclose(found.sum(-1), torch.ones(6, dtype=torch.float64)):
             return f"each row must sum to 1, the first sums to {found[0].sum().item():.3f}"
-        if T != 1 and torch.allclose(found, F.softmax(z, -1).mean(0)):
+        at_one = F.softmax(z, -1).mean(0)
+        if T != 1 and torch.allclose(found, at_one ** (1 / T) / (at_one ** (1 / T)).sum(-1, keepdim=True)):
+            return "you averaged first and softened then; soften each teacher, then average"
+        if T != 1 and torch.allclose(found, at_one):
             return "T is not used"
         if not torch.allclose(found, expected):
             return f"at T = {T:g} it differs by up to {(found - expected).abs().max().item():.3f}"
@@ -26,12 +29,16 @@ def _mean(mean):
 
 def _average(update):
     teacher, student = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0])
-    found = torch.as_tensor(update(teacher.clone(), student.clone(), 0.9))
-    if found.shape != (2,):
-        return f"expected weights of the teacher's shape (2,), got {tuple(found.shape)}"
-    if torch.allclose(found, torch.tensor([2.8, 0.2])):
-        return "decay is the share that the teacher keeps; here it is the student's"
-    return "" if torch.allclose(found, torch.tensor([1.2, 1.8])) else f"expected [1.2, 1.8], got {found.tolist()}"
+    for decay in (0.9, 0.5, 0.99):
+        expected = torch.tensor([3 - 2 * decay, 2 * decay])
+        found = torch.as_tensor(update(teacher.clone(), student.clone(), decay))
+        if found.shape != (2,):
+            return f"expected weights of the teacher's shape (2,), got {tuple(found.shape)}"
+        if decay != 0.5 and torch.allclose(found, torch.tensor([1 + 2 * decay, 2 - 2 * decay])):
+            return "decay is the share that the teacher keeps; here it is the student's"
+        if not torch.allclose(found, expected):
+            return f"at decay {decay} expected {[round(v, 3) for v in expected.tolist()]}, got {found.tolist()}"
+    return ""
 
 
 EXERCISES = (
@@ -44,6 +51,8 @@ def attempt(teacher_logits, T):
 """,
              {"averaged the logits": "def attempt(z, T):\n    return torch.softmax(z.mean(0) / T, -1)",
               "sum to 1": "def attempt(z, T):\n    return torch.softmax(z / T, -1).sum(0)",
+              "softened then": "def attempt(z, T):\n    p = torch.softmax(z, -1).mean(0) ** (1 / T)\n"
+                               "    return p / p.sum(-1, keepdim=True)",
               "T is not used": "def attempt(z, T):\n    return torch.softmax(z, -1).mean(0)"}),
     Exercise("05.2", _average,
              ("The teacher moves a small step towards the student.", "decay · teacher + (1 − decay) · student."),
@@ -51,5 +60,6 @@ def attempt(teacher_logits, T):
 def attempt(teacher, student, decay):
     return decay * teacher + (1 - decay) * student
 """,
-             {"share that the teacher keeps": "def attempt(t, s, decay):\n    return (1 - decay) * t + decay * s"}),
+             {"at decay 0.5 expected": "def attempt(t, s, decay):\n    return 0.9 * t + 0.1 * s",
+              "share that the teacher keeps": "def attempt(t, s, decay):\n    return (1 - decay) * t + decay * s"}),
 )
