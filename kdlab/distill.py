@@ -155,7 +155,9 @@ def _train_stack(runs, stack, tasks, taught, seen, live, on, start, checkpoints,
     recorded, began = -1, time.perf_counter()
     try:
         for epoch in range(1, epochs + 1):
-            order = replicas.orders_of_epoch(n)[torch.arange(len(rows)) // live.cohort * live.cohort if live else ...]
+            order = replicas.orders_of_epoch(n)
+            if live:  # peers see the batches of their first
+                order = order[torch.arange(len(rows)) // live.cohort * live.cohort]
             with threads_for(replicas):
                 terms = _epoch(stepper, objective, order + (unit * n)[:, None], x, y, z, shift, live, batch,
                                logged=epoch in marks)

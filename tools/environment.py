@@ -4,6 +4,7 @@ The stamp .venv/.ready is written last. A set-up that was interrupted leaves .ve
 anew; one that failed in good order (no network, say) leaves the environment as it was.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+# JupyterLab's defaults in this environment: it asks nobody for news or updates, and shows no question about it
+QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
 def check_interpreter():
@@ -45,6 +48,9 @@ def main(extras="test"):
     unfinished.unlink()
     if status:
         sys.exit("The packages could not be installed (pip's message is above); the same command tries again.")
+    settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(QUIET))
     ready.touch()
 
 

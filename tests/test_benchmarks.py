@@ -1,0 +1,93 @@
+"""The MNIST benchmark: a killed run goes on as if nothing had happened, and its pieces do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kdlab as kd
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import hinton_mnist as bench  # noqa: E402
+
+JOB = """
+import hinton_mnist as bench, kdlab as kd, torch, sys
+g = torch.Generator().manual_seed(0)
+x, y = torch.rand(2, 60, 1, 28, 28, generator=g), torch.randint(0, 10, (2, 60), generator=g)
+bench.SIZES["teacher"] = (20, 20)
+found = bench.Bench(sys.argv[1]).fit("job", "teacher", [0, 1], [5, 6], x, kd.HardLabels(), y=y, epochs=int(sys.argv[2]),
+                                     batch=16, dropout=0.3, max_norm=0.6)
+"""
+
+
+def run(cache, epochs=8, kill_at=None):
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(cache), str(epochs)], cwd=BENCHMARKS, text=True,
+                           stdout=subprocess.PIPE)
+    for line in job.stdout:
+        if kill_at and line.startswith(f"job: epoch {kill_at} of"):
+            job.kill()
+    return job.wait()
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    assert run(tmp_path / "whole") == 0
+    assert run(tmp_path / "killed", kill_at=3) != 0
+    half = torch.load(tmp_path / "killed" / "job.pt", weights_only=True)
+    assert 3 <= half["epoch"] < 8
+    assert run(tmp_path / "killed") == 0
+    whole, mended = (torch.load(tmp_path / name / "job.pt", weights_only=True) for name in ("whole", "killed"))
+    assert whole["epoch"] == mended["epoch"] == 8
+    torch.testing.assert_close(mended["parameters"], whole["parameters"], rtol=0, atol=0)
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_jitter_moves_images_by_up_to_two_pixels():
+    x = torch.zeros(2, 200, 1, 28, 28)
+    x[..., 10, 20] = 1
+    moved = bench.shifted(x, torch.Generator().manual_seed(0))
+    at = moved.flatten(0, 2).nonzero()[:, 1:] - torch.tensor([10, 20])
+    assert moved.shape == x.shape and moved.sum() == x.sum()  # the dot stays inside
+    assert {tuple(p) for p in at.tolist()} == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}
+    edge = torch.zeros(1, 200, 1, 28, 28)
+    edge[..., 0, 0] = 1  # moved out, or followed by zeros: nothing comes in on the other side
+    assert not bench.shifted(edge, torch.Generator().manual_seed(0))[..., 3:, :].any()
+
+
+def test_max_norm_bounds_each_units_weights_and_leaves_small_ones():
+    w = torch.tensor([[[3.0, 4.0], [0.3, 0.4]]])
+    parameters = {"0.weight": w.clone(), "0.bias": torch.tensor([[9.0, 9.0]])}
+    bench.bound_norms(parameters, 2.0)
+    torch.testing.assert_close(parameters["0.weight"], torch.tensor([[[1.2, 1.6], [0.3, 0.4]]]))
+    assert parameters["0.bias"].tolist() == [[9.0, 9.0]]
+
+
+def test_the_bias_is_the_one_with_fewest_errors():
+    logits = torch.tensor([[2.0, 0.0], [1.5, 0.0], [1.0, 0.0], [4.0, 0.0]])
+    labels = torch.tensor([1, 1, 1, 0])
+    assert bench.bias_of(logits, labels, [1], np.arange(0, 6, 0.5)) == 2.5
+    assert logits[0].tolist() == [2.0, 0.0]
+
+
+def test_the_bootstrap_covers_images_teachers_and_students():
+    rng = np.random.default_rng(0)
+    errors = (rng.random((3, 2, 10000)) < 0.0075).astype(np.float32)
+    draws = bench.resample({"a": errors, "same": errors[:, :1]}, draws=400)
+    assert draws["a"].mean() == pytest.approx(errors.sum(-1).mean(), abs=1.0)
+    assert 75**0.5 / 6**0.5 * 0.8 < draws["a"].std() < 75**0.5 * 1.5  # between six independent counts and one
+    easy = np.zeros((3, 2, 10000), np.float32)
+    easy[0, :, :500] = 1  # one teacher's students fail: the teacher must be resampled
+    assert bench.resample({"a": easy}, draws=400)["a"].std() > 0.4 * 500 / 3
+
+
+def test_the_committed_table_has_every_arm_of_the_paper():
+    import pandas as pd
+
+    table = pd.read_csv(BENCHMARKS / "results" / "hinton_mnist.csv")
+    assert set(bench.PAPER) <= set(table["arm"]) and (table["low"] <= table["ours"]).all()
+    assert (table["ours"] <= table["high"]).all() and (table["teachers"] >= 3).all()
+    picture = kd.plots.beside_paper(table)
+    assert all(arm in picture.alt for arm in bench.PAPER)
