@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from kdlab.grid import build
 from kdlab.models import Dropout
 from kdlab.replicas import Replicas, Stepper
 
@@ -33,15 +34,10 @@ SIZES = {"teacher": (1200, 1200), "student": (800, 800), "narrow": (30, 30)}
 TEMPERATURES, NARROW = (4.0, 8.0, 20.0), (1.0, 1.5, 2.0, 2.5, 4.0, 8.0, 20.0)
 
 
-def network(size, seed, dropout=0.0):
-    """An MLP on flat pixels; with dropout, 0.2 on the pixels and `dropout` on the hidden units."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        widths = [784, *SIZES[size]]
-        layers = [nn.Flatten(1)] + ([Dropout(0.2)] if dropout else [])
-        for a, b in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(a, b), nn.ReLU()] + ([Dropout(dropout)] if dropout else [])
-        return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
+def regularised(task):
+    """The teacher: dropout of 0.2 on the pixels and 0.25 on the hidden units."""
+    first, *others = kd.mlp(*SIZES["teacher"], dropout=0.25)(task)
+    return nn.Sequential(first, Dropout(0.2), *others)
 
 
 def shifted(x, generator):
@@ -55,7 +51,7 @@ def shifted(x, generator):
 
 @torch.no_grad()
 def bound_norms(parameters, limit):
-    """Max-norm: no hidden unit's incoming weights are longer than `limit` (Srivastava et al. 2014)."""
+    """Max-norm: no unit's incoming weights are longer than `limit` (Srivastava et al. 2014)."""
     for name, w in parameters.items():
         if name.endswith("weight"):
             w.mul_((limit / w.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1))
@@ -68,15 +64,18 @@ class Bench:
         self.cache, self.seconds = Path(cache), {}
         self.cache.mkdir(parents=True, exist_ok=True)
 
-    def fit(self, name, size, units, seeds, x, objective, y=None, z=None, epochs=20, lr=1e-3, batch=256, dropout=0.0,
+    def fit(self, name, models, units, seeds, x, objective, y, z=None, epochs=20, lr=1e-3, batch=256, jittered=False,
             max_norm=None):
         """R models trained at once, r on x[units[r]] of x (U, N, 1, 28, 28); goes on from its checkpoint → Replicas."""
-        replicas = Replicas([network(size, s, dropout).to(x.device) for s in seeds], seeds)
-        N, unit = x.shape[1], torch.tensor(units, device=x.device)
+        replicas, N, unit = Replicas(models, seeds), x.shape[1], torch.tensor(units, device=x.device)
+        settings = repr((models[0], units, seeds, N, type(objective).__name__, epochs, lr, batch, jittered, max_norm))
         stepper = Stepper(replicas, [lr] * len(seeds), math.ceil(N / batch) * epochs)
         jitter, path, first, spent = torch.Generator().manual_seed(seeds[0]), self.cache / f"{name}.pt", 0, 0.0
         if path.exists():
             state = torch.load(path, weights_only=True, map_location=x.device)
+            if state["settings"] != settings:
+                raise ValueError(f"fit: {path} is of another run, {state['settings']}; expected {settings}. Remove it, "
+                                 "or give another --cache")
             for k, v in state["parameters"].items():
                 replicas.parameters[k].copy_(v)
             stepper.optimiser.load_state_dict(state["optimiser"])
@@ -89,7 +88,7 @@ class Bench:
             order = replicas.orders_of_epoch(N) + (unit * N)[:, None]
             for rows in order.split(batch, 1):
                 pixels = flat[rows]
-                if dropout:
+                if jittered:
                     pixels = shifted(pixels, jitter)
                 stepper.step(pixels, lambda logits, rows=rows: objective.rows(
                     logits, None if z is None else z.flatten(0, 1)[rows], y.flatten()[rows]))
@@ -98,7 +97,8 @@ class Bench:
             spent = time.process_time() - began
             generators = [g.get_state() for g in (jitter, *replicas.orders, *replicas.masks)]
             torch.save({"parameters": replicas.parameters, "optimiser": stepper.optimiser.state_dict(), "t": stepper.t,
-                        "epoch": epoch + 1, "seconds": spent, "generators": generators}, path.with_suffix(".new"))
+                        "epoch": epoch + 1, "seconds": spent, "generators": generators,
+                        "settings": settings}, path.with_suffix(".new"))
             os.replace(path.with_suffix(".new"), path)
             print(f"{name}: epoch {epoch + 1} of {epochs}, {spent:.0f} s", flush=True)
         self.seconds[name] = spent
@@ -152,8 +152,8 @@ def measure(bench, tasks, epochs, teacher_epochs, seeds):
     test, truth = tasks[0].test.x, tasks[0].test.y
     arms, facts = {}, {}
     three = range(3)
-    teacher = bench.fit("teacher", "teacher", [0, 1, 2], [0, 1, 2], x, kd.HardLabels(), y=y, epochs=teacher_epochs,
-                        lr=4e-3, dropout=0.25, max_norm=2.0)
+    teacher = bench.fit("teacher", [build(regularised, tasks[u], u) for u in three], [0, 1, 2], [0, 1, 2], x,
+                        kd.HardLabels(), y, epochs=teacher_epochs, lr=4e-3, jittered=True, max_norm=2.0)
     z = answers(teacher, x, three)
 
     def students(name, temperatures, which=seeds, size="student", rows=None, epochs=epochs):
@@ -166,11 +166,13 @@ def measure(bench, tasks, epochs, teacher_epochs, seeds):
         def kept(v):
             return torch.stack([v[u][keep[u]] for u in three])
 
-        trained = bench.fit(name, size, [c[1] for c in cells], [3 * c[2] + c[1] for c in cells], kept(x), objective,
-                            y=kept(y), z=kept(z) if temperatures else None, epochs=epochs)
+        units, own = [c[1] for c in cells], [3 * c[2] + c[1] for c in cells]
+        models = [build(kd.mlp(*SIZES[size]), tasks[u], seed) for u, seed in zip(units, own, strict=True)]
+        trained = bench.fit(name, models, units, own, kept(x), objective, kept(y), kept(z) if temperatures else None,
+                            epochs)
         shape = (len(temperatures or [None]), 3, len(which), -1, 10)
         facts[name] = {"epochs": epochs, "students": len(which), "cpu_seconds": round(bench.seconds[name])}
-        return answers(trained, vx, [c[1] for c in cells]).view(shape), answers(trained, test).view(shape)
+        return answers(trained, vx, units).view(shape), answers(trained, test).view(shape)
 
     def wrong(logits, labels):
         return (logits.argmax(-1) != labels).float().cpu().numpy()
@@ -206,10 +208,10 @@ def measure(bench, tasks, epochs, teacher_epochs, seeds):
             if absent == [3]:
                 arms[f"{label}, on threes"] = arms[label][..., (truth == 3).cpu().numpy()]
                 facts[f"{label}, on threes"] = facts[label]
-    narrow = wrong(students("narrow", list(NARROW), seeds, "narrow")[1], truth)
-    for T, found in zip(NARROW, narrow, strict=True):
+    on_validation, on_test = students("narrow", list(NARROW), seeds, "narrow")
+    for T, held_out, found in zip(NARROW, wrong(on_validation, vy[:, None]), wrong(on_test, truth), strict=True):
         arms[f"30 units, T = {T:g}"] = found
-        facts[f"30 units, T = {T:g}"] = facts["narrow"] | {"temperature": T}
+        facts[f"30 units, T = {T:g}"] = facts["narrow"] | {"temperature": T, "validation": 1e4 * held_out.mean()}
     return arms, facts
 
 
@@ -236,7 +238,7 @@ def main():
                      "ours": 100 * (count[name] - count[end]) / (count[name] - count["teacher"]), "teachers": 3,
                      "low": np.quantile(share, 0.025), "high": np.quantile(share, 0.975)})
     hardware = torch.cuda.get_device_name() if lab.device.type == "cuda" else f"CPU, {lab.threads} threads"
-    table = pd.DataFrame(rows).astype({"ours": float, "low": float, "high": float}).round(1)
+    table = pd.DataFrame(rows).astype({k: float for k in ("ours", "low", "high", "validation")}).round(1)
     table = table.assign(hardware=hardware, torch=torch.__version__.split("+")[0])
     options.results.mkdir(exist_ok=True, parents=True)
     path = options.results / "hinton_mnist.csv"

@@ -110,7 +110,7 @@ def sweep(student, tasks, *, teacher=None, objective=KDLoss, temperature=4.0, al
         raise ValueError("sweep: teacher must be given for an objective that distils; without one use train()")
     taught, seen = {}, {}
     layers = list(dict.fromkeys(k for o in grid["objective"] for k in getattr(o, "layers", ())))
-    if teaches and (layers or not live):
+    if teaches and (layers or not live):  # a live teacher has no hidden layers to give: signal says so
         taught = plan.signal(teacher, tasks, on, len(seeds), layers)
         seen = plan.signal(teacher, tasks, "validation", optional=True)
     runs, stacks = Runs(tasks), plan.stacks(grid, tasks, seeds, at_once, live.cohort if live else 1)

@@ -92,9 +92,6 @@ class DeepToShallow:
 
     def rows(self, student, teacher, labels):
         """The terms a row: student (logits, [exit's logits]), each (..., C), labels (...)."""
-        if torch.is_tensor(student):
-            raise TypeError("DeepToShallow: student must give (logits, [exits]), as one built by with_exits does, "
-                            f"got logits {tuple(student.shape)} alone")
         logits, exits = student
         deep = HardLabels().rows(logits, None, labels)
         shallow = [self.exit_loss.rows(z, logits.detach(), labels) for z in exits]

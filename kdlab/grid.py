@@ -62,10 +62,12 @@ def check(grid, tasks, seeds, on, checkpoints, at_once, cohort=1):
         if bool(((y >= len(task.classes)) | ((y < 0) & (y != -100))).any()):
             raise ValueError(f"sweep: labels of {task.unit} must lie in [0, {len(task.classes)}) or be −100, "
                              f"got {int(y.min())} … {int(y.max())}")
-    for builder, objective in itertools.product(grid["student"], grid["objective"]):
-        if isinstance(objective, DeepToShallow) != (exits := isinstance(build(builder, tasks[0], 0), Exits)):
-            raise TypeError(f"sweep: objective for {name_of(builder)} must be {'' if exits else 'other than '}"
-                            f"DeepToShallow, got {name_of(objective)}; networks with exits and that loss go together")
+    for builder in grid["student"]:
+        exits = isinstance(build(builder, tasks[0], 0), Exits)
+        for objective in grid["objective"]:
+            if isinstance(objective, DeepToShallow) != exits:
+                raise TypeError(f"sweep: objective for {name_of(builder)} must be {'' if exits else 'other than '}Deep"
+                                f"ToShallow, got {name_of(objective)}; networks with exits and that loss go together")
 
 
 def signal(teacher, tasks, on, seeds=1, layers=(), optional=False):

@@ -1,6 +1,7 @@
 """A student that learns from a teacher's hidden layers: pairs of layers, a distance, and the layers of both sides."""
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -75,15 +76,11 @@ class HiddenLoss:
         logits, hidden = student
         terms = self.base.rows(logits, teacher["logits"], labels)
         for layer, (_, t) in zip(hidden, self.pairs, strict=True):
-            distance = _rows(self.distance)
+            distance = partial(self.distance, reduction="rows")
             for _ in range(logits.ndim - 2):
                 distance = vmap(distance)
             terms["hidden"] = terms.get("hidden", 0) + distance(layer, teacher[t])
         return terms | {"loss": terms["loss"] + self.weight * terms["hidden"]}
-
-
-def _rows(distance):
-    return lambda student, teacher: distance(student, teacher, reduction="rows")
 
 
 class Tapped(nn.Module):

@@ -107,8 +107,8 @@ def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=Non
         found = list(cells.values())
         ax.errorbar(list(cells), [e.mean for e in found], yerr=[e.half_width() for e in found], marker="o", capsize=4,
                     label=f"{by} {group}" if by else name if also else None, color=COLOURS[i])
-    for i, (name, e) in enumerate((also or {}).items(), start=1):
-        ax.axhline(e.mean, color=COLOURS[-i], linestyle="--", label=name)
+    for i, (other, e) in enumerate((also or {}).items(), start=1):
+        ax.axhline(e.mean, color=COLOURS[-i], linestyle="--", label=other)
         ax.axhspan(*e.interval(), color=COLOURS[-i], alpha=0.12, linewidth=0)
     if log:
         ax.set_xscale("log", base=2)
@@ -127,10 +127,10 @@ def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=Non
 def beside_paper(table, caption=None, alt=None):
     """Measured test errors beside a paper's, and a sweep of T, as benchmarks/hinton_mnist.py writes them → `Picture`.
 
-    table: a frame with columns arm, paper (NaN where it has no number), ours, low, high; the rows "…, T = …" are the
-    sweep. Source of the paper's numbers: Hinton, Vinyals, Dean 2015, section 3.
+    table: a frame with columns arm, paper (NaN where it has no number), ours, low, high, temperature; the arms
+    "30 units, …" are the sweep. Source of the paper's numbers: Hinton, Vinyals, Dean 2015, section 3.
     """
-    swept = table["arm"].str.contains("units, T = ")
+    swept = table["arm"].str.startswith("30 units")
     shares = table["arm"].str.contains("%")
     counts, sweep = table[~swept & ~shares], table[swept]
     fig, (left, right) = axes(1, 2, figsize=(10, 0.8 + 0.42 * len(counts)), width_ratios=[3, 2])
@@ -143,10 +143,9 @@ def beside_paper(table, caption=None, alt=None):
     left.set_xlabel("test errors out of 10,000, log scale")
     left.xaxis.set_major_formatter("{x:,.0f}")
     left.legend(loc="lower left", fontsize=10)
-    T = sweep["arm"].str.extract(r"T = ([\d.]+)")[0].astype(float)
     right.axvspan(2.5, 4, color=COLOURS[1], alpha=0.15, linewidth=0, label="best in the paper")
-    right.errorbar(T, sweep["ours"], yerr=[sweep["ours"] - sweep["low"], sweep["high"] - sweep["ours"]], marker="o",
-                   capsize=4)
+    right.errorbar(sweep["temperature"], sweep["ours"], marker="o", capsize=4,
+                   yerr=[sweep["ours"] - sweep["low"], sweep["high"] - sweep["ours"]])
     right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter("{x:g}")
     right.set_xlabel("temperature T, 30 units a layer")

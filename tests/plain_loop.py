@@ -99,3 +99,9 @@ def layers(model, x):
     for name, layer in model.named_children():
         x = found[name] = layer(x)
     return x, found
+
+
+def logits_of(model, x):
+    """What a model answers in eval mode."""
+    with torch.no_grad():
+        return model.eval()(x)

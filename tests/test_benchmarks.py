@@ -15,12 +15,16 @@ sys.path.insert(0, str(BENCHMARKS))
 import hinton_mnist as bench  # noqa: E402
 
 JOB = """
-import hinton_mnist as bench, kdlab as kd, torch, sys
+import hinton_mnist as bench, kdlab as kd, torch, sys, types
+torch.manual_seed(1)
 g = torch.Generator().manual_seed(0)
 x, y = torch.rand(2, 60, 1, 28, 28, generator=g), torch.randint(0, 10, (2, 60), generator=g)
-bench.SIZES["teacher"] = (20, 20)
-found = bench.Bench(sys.argv[1]).fit("job", "teacher", [0, 1], [5, 6], x, kd.HardLabels(), y=y, epochs=int(sys.argv[2]),
-                                     batch=16, dropout=0.3, max_norm=0.6)
+models = [kd.models.mlp(20, dropout=0.3)(types.SimpleNamespace(shape=(1, 28, 28), classes=range(10))) for _ in "ab"]
+torch.manual_seed(3)
+for m in models:
+    m[1].reset_parameters()
+bench.Bench(sys.argv[1]).fit("job", models, [0, 1], [5, 6], x, kd.HardLabels(), y, epochs=int(sys.argv[2]), batch=16,
+                             jittered=True, max_norm=0.6)
 """
 
 
@@ -43,6 +47,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert whole["epoch"] == mended["epoch"] == 8
     torch.testing.assert_close(mended["parameters"], whole["parameters"], rtol=0, atol=0)
     assert not list(tmp_path.rglob("*.new"))
+    assert run(tmp_path / "killed", epochs=9) != 0  # of another run: refused, and left as it was
+    assert torch.load(tmp_path / "killed" / "job.pt", weights_only=True)["epoch"] == 8
 
 
 def test_jitter_moves_images_by_up_to_two_pixels():
@@ -81,6 +87,42 @@ def test_the_bootstrap_covers_images_teachers_and_students():
     easy = np.zeros((3, 2, 10000), np.float32)
     easy[0, :, :500] = 1  # one teacher's students fail: the teacher must be resampled
     assert bench.resample({"a": easy}, draws=400)["a"].std() > 0.4 * 500 / 3
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """Three splits of invented images: each class has a pattern, and some of its images hardly show it."""
+    g = torch.Generator().manual_seed(0)
+    patterns = torch.rand(10, 1, 28, 28, generator=g)
+
+    def data(n):
+        y = torch.arange(n) % 10
+        x = patterns[y] * torch.rand(n, 1, 1, 1, generator=g) + torch.rand(n, 1, 28, 28, generator=g)
+        return kd.tasks.Data(x, y, y)
+
+    test = data(200)
+    return [kd.tasks.Task("invented", u, t := data(200), data(100), test, t, [str(c) for c in range(10)], "")
+            for u in range(3)]
+
+
+def measured(tasks, cache, monkeypatch):
+    monkeypatch.setattr(bench, "SIZES", {"teacher": (40, 40), "student": (30,), "narrow": (5,)})
+    return bench.measure(bench.Bench(cache), tasks, epochs=1, teacher_epochs=1, seeds=[0, 1])
+
+
+def test_every_arm_is_counted_and_nothing_is_chosen_on_the_test_set(tasks, tmp_path, monkeypatch):
+    arms, facts = measured(tasks, tmp_path / "a", monkeypatch)
+    assert set(bench.PAPER) <= set(arms) and set(arms) <= set(facts)
+    assert all(wrong.shape[0] == 3 and wrong.shape[2] == (20 if "threes" in name else 200)
+               for name, wrong in arms.items())
+    data = tasks[0].test
+    poisoned = kd.tasks.Data(data.x.flip(0), data.y, data.clean)  # other images for each label
+    again = [kd.tasks.relabel(t, test=poisoned) for t in tasks]
+    others, chosen = measured(again, tmp_path / "b", monkeypatch)
+    for name in facts:
+        for key in ("temperature", "bias", "validation"):
+            assert chosen[name].get(key) == facts[name].get(key), (name, key)
+    assert any((others[name] != arms[name]).any() for name in arms)
 
 
 def test_the_committed_table_has_every_arm_of_the_paper():

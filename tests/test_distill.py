@@ -1,12 +1,14 @@
 """`train`, `distill` and `sweep` against the usual loop, one student at a time."""
 
 import itertools
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import alone, built, own_dropout
+from plain_loop import alone, built, logits_of, own_dropout
 from torch import nn
 
 from kdlab import HardLabels, KDLoss, LabelSmoothing, convnet, distill, load, mlp, splits, sweep, train
@@ -30,11 +32,6 @@ def task(tasks):
 def teacher(tasks):
     """Runs with one teacher a unit."""
     return train(mlp(16), tasks, epochs=5, lr=3e-2)
-
-
-def logits_of(model, x):
-    with torch.no_grad():
-        return model.eval()(x)
 
 
 def same_weights(model, reference):
@@ -178,3 +175,10 @@ def test_a_student_may_start_as_its_own_teacher_which_stays_as_it_was(tasks, tea
     runs = distill(mlp(16), teacher, tasks, start=teacher, alpha=0.5, **QUICK)
     torch.testing.assert_close(weights(teacher), before, rtol=0, atol=0)
     assert not torch.equal(weights(runs)[0]["1.weight"], before[0]["1.weight"])
+
+
+def test_seconds_are_a_students_share_of_its_stack(tasks, monkeypatch):
+    clock = itertools.count(100, 12)  # twelve seconds pass between two looks
+    monkeypatch.setattr(sys.modules["kdlab.distill"], "time", SimpleNamespace(perf_counter=clock.__next__))
+    runs = train(mlp(4), tasks, seeds=3, **QUICK)
+    assert runs.frame["seconds"].tolist() == [12 / 6] * 6  # two splits × three seeds

@@ -166,3 +166,8 @@ def test_a_network_without_exits_is_told(tasks):
 def test_out_of_range_is_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must "):
         DeepToShallow(**arguments)
+
+
+def test_exits_on_another_loss_are_refused(tasks):
+    with pytest.raises(TypeError, match="^sweep: objective for convnet 3-4 .* must be DeepToShallow, got HardLabels"):
+        train(DEEP, tasks, **QUICK)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from plain_loop import alone, built
+from plain_loop import alone, built, logits_of
 
 from kdlab import convnet, distill, each, generations, load, mlp, splits, train
 
@@ -15,11 +15,6 @@ QUICK = {"epochs": 3, "batch": 16}
 @pytest.fixture(scope="module")
 def tasks():
     return splits("digits", 2, **SMALL)
-
-
-def logits_of(model, x):
-    with torch.no_grad():
-        return model.eval()(x)
 
 
 def weights(runs):

@@ -173,3 +173,10 @@ def test_on_other_data_a_claim_can_be_a_question(monkeypatch, capsys):
     monkeypatch.delenv("KDLAB_CLAIMS")
     with pytest.raises(AssertionError, match="Claim does not hold: it hurts"):
         claim("it hurts", up < 0)
+
+
+@pytest.mark.parametrize("units, said", [("splits, each with its own teacher", "2 seeds a split"),
+                                         ("worlds, each with its own networks", "2 seeds each")])
+def test_a_claim_says_what_its_seeds_are_nested_in(units, said, capsys):
+    claim("it helps", Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 2, units) > 0)
+    assert capsys.readouterr().out.rstrip().endswith(f"over 4 {units}; {said}")

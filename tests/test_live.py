@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from plain_loop import alone, batches, blend, built, own_dropout, step
+from plain_loop import alone, batches, blend, built, logits_of, own_dropout, step
 from scipy.special import logsumexp, softmax
 
 from kdlab import EMA, HardLabels, KDLoss, Peers, convnet, distill, mlp, splits, sweep, train
@@ -17,11 +17,6 @@ QUICK = {"epochs": 3, "batch": 16, "lr": 2e-2, "schedule": "constant"}
 @pytest.fixture(scope="module")
 def tasks():
     return splits("digits", 2, **SMALL)
-
-
-def logits_of(model, x):
-    with torch.no_grad():
-        return model.eval()(x)
 
 
 def share(hits):

@@ -166,7 +166,8 @@ def test_measured_errors_stand_beside_the_paper_s(drawn):
     rows = [("teacher", 67.0, 71.5, 60.2, 82.9), ("labels", 146.0, 139.0, 128.0, 151.0),
             ("T by validation", np.nan, 1083.4, 990.0, 1200.0), ("share of the gap closed, %", 91.1, 95.3, 80.0, 105.0),
             ("30 units, T = 1", np.nan, 480.0, 470.0, 500.0), ("30 units, T = 2.5", np.nan, 455.0, 440.0, 466.0)]
-    found = plots.beside_paper(pd.DataFrame(rows, columns=["arm", "paper", "ours", "low", "high"]))
+    found = plots.beside_paper(pd.DataFrame(rows, columns=["arm", "paper", "ours", "low", "high"]).assign(
+        temperature=lambda table: table["arm"].str.extract(r"units, T = (.+)")[0].astype(float)))
     assert isinstance(found, Picture) and "share" not in found.alt
     for said in ("teacher: 72 (paper 67);", "labels: 139 (paper 146);", "T by validation: 1,083;", "T = 1: 480;",
                  "T = 2.5: 455."):

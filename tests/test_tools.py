@@ -2,6 +2,7 @@
 
 import errno
 import importlib.metadata
+import json
 import os
 import re
 import runpy
@@ -204,3 +205,13 @@ def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys
     monkeypatch.setitem(scope, "ROOT", tmp_path)  # no lessons there
     assert check["main"]() == 1 and done == ["ruff", "pytest"]
     assert capsys.readouterr().out.endswith("ruff\npytest\nnbval   FAILED  no lesson in notebooks/\nFAILED\n")
+
+
+def test_jupyterlab_is_told_not_to_ask_for_news_in_words_it_knows(tmp_path):
+    runpy.run_path(TOOLS / "environment.py")["quieten"](tmp_path)
+    (name, chosen), = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text()).items()
+    plugin, schema = name.split(":")
+    known = json.loads((Path(sys.prefix) / "share/jupyter/lab/schemas" / plugin / f"{schema}.json").read_text())
+    allowed = [kind["const"] for kind in known["properties"]["fetchNews"]["oneOf"]]
+    assert chosen == {"fetchNews": "false", "checkForUpdates": False} and "false" in allowed
+    assert known["properties"]["checkForUpdates"]["type"] == "boolean"

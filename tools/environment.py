@@ -14,8 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-# JupyterLab's defaults in this environment: it asks nobody for news or updates, and shows no question about it
-QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
 def check_interpreter():
@@ -29,6 +27,14 @@ def check_interpreter():
     except ImportError:
         sys.exit(f"{sys.executable} can't make virtual environments: its module venv or ensurepip is missing.\n"
                  "On Debian and Ubuntu: sudo apt-get install python3-venv")
+
+
+def quieten(prefix):
+    """JupyterLab's defaults under this prefix: it asks nobody for news or updates, and shows no question about it."""
+    settings = Path(prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": quiet}))
 
 
 def main(extras="test"):
@@ -48,9 +54,7 @@ def main(extras="test"):
     unfinished.unlink()
     if status:
         sys.exit("The packages could not be installed (pip's message is above); the same command tries again.")
-    settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(QUIET))
+    quieten(VENV)
     ready.touch()
 
 
