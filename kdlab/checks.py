@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LESSONS = ("lesson00", "lesson01", "lesson02", "lesson03", "lesson04",
-           "lesson05")  # the files in kdlab/exercises
+           "lesson05", "lesson06", "lesson07", "lesson08")  # the files in kdlab/exercises
 
 
 class NotAttemptedError(Exception):

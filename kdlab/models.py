@@ -4,6 +4,7 @@ A builder, not a model, is what `train` and `distill` take: each replica is buil
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -97,22 +98,41 @@ def convnet(*channels, dropout=0.0):
 def language_model(name):
     """A causal language model and its tokenizer by directory or hub id: (model in eval mode, tokenizer).
 
-    Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, the local hub cache and the hub. Weights load as
-    safetensors only, and no code that comes with a model is run. Raises FileNotFoundError, listing every place
-    tried, where nothing is found.
+    Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in data/teachers, the local hub
+    cache and the hub. Weights load as safetensors only, and no code that comes with a model is run. Raises
+    FileNotFoundError, listing every place tried, where nothing is found.
 
     >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     FileNotFoundError: language_model: can't find the model 'no/such-model'. Looked at: ...
     """
+    return _pretrained("language_model", name, "AutoModelForCausalLM")
+
+
+def text_classifier(name, **options):
+    """A sequence classifier and its tokenizer, as `language_model`; options go to from_pretrained (num_labels, …).
+
+    >>> model, tokenizer = text_classifier("docs_bert")
+    >>> len(model.config.id2label)
+    8
+    """
+    return _pretrained("text_classifier", name, "AutoModelForSequenceClassification", **options)
+
+
+def _pretrained(caller, name, kind, **options):
+    name = str(name)
     where, tried = locate(name, "KDLAB_MODELS")
+    own = Path(__file__).parent.parent / "data" / "teachers" / name
+    if not isinstance(where, Path) and own.is_dir():  # comes with the course
+        where = own
     if where is None and not hub_reachable():
-        raise FileNotFoundError(f"language_model: can't find the model {name!r}. Looked at: {'; '.join(tried)}; the "
-                                "hub (not reachable). Set KDLAB_MODELS to a directory that holds it, or connect once.")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+        places = "; ".join([*tried[:-1], "the course's data/teachers", tried[-1]])
+        raise FileNotFoundError(f"{caller}: can't find the model {name!r}. Looked at: {places}; the hub (not "
+                                "reachable). Set KDLAB_MODELS to a directory that holds it, or connect once.")
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     place = str(where or name)
-    model = AutoModelForCausalLM.from_pretrained(place, use_safetensors=True, trust_remote_code=False)
-    return model.eval().to(device()), AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    model = getattr(transformers, kind).from_pretrained(place, use_safetensors=True, trust_remote_code=False, **options)
+    return model.eval().to(device()), transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)

@@ -51,6 +51,26 @@ class Picture:
         return {"text/html": figure, "image/png": data, "text/plain": repr(self)}
 
 
+class Texts:
+    """What models wrote, side by side: {name: text}, with a caption. The plain form leaves the texts out.
+
+    >>> Texts({"teacher": "def f(x):"}, "One sample.")
+    Texts: One sample. [teacher]
+    """
+
+    def __init__(self, texts, caption):
+        self.texts, self.caption = dict(texts), caption
+
+    def __repr__(self):
+        return f"Texts: {self.caption} [{', '.join(self.texts)}]"
+
+    def _repr_html_(self):
+        cell = "<t{0} style='text-align:left;vertical-align:top;white-space:pre-wrap'>{1}</t{0}>".format
+        rows = "".join(f"<tr>{cell('h', html.escape(name))}{cell('d', f'<samp>{html.escape(text)}</samp>')}</tr>"
+                       for name, text in self.texts.items())
+        return f"<table>{rows}</table><p>{html.escape(self.caption)}</p>"
+
+
 def style():
     """The house style as a context: readable on a projector, safe for colour-blind readers.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from . import multiview
+from . import multiview, sums
 from .lab import HUB_IDS, device, hub_reachable, locate
 
 
@@ -66,9 +66,9 @@ def splits(name, count, **options):
 
 
 def load(name, seed=0, *, labels_per_class=None, noise=0.0, leave_out=(), sizes=None):
-    """Load an image-classification set and split it: "digits", "multiview", a directory or a hub id → `Task`.
+    """Load a classification set and split it: "digits", "multiview", "sums", a directory or a hub id → `Task`.
 
-    Looks, in order, for "digits" (embedded), "multiview" (generated, each seed another world), a directory
+    Looks, in order, for "digits" (embedded), "multiview" and "sums" (generated, see their files), a directory
     `name`, KDLAB_DATA/`name`, the local hub cache and the hub. A directory has the hub's layout, with one image
     and one label column, whatever their names. Splits are stratified and fixed by `seed`; a published test split
     stays the test set of every seed.
@@ -88,7 +88,7 @@ def load(name, seed=0, *, labels_per_class=None, noise=0.0, leave_out=(), sizes=
         raise ValueError(f"load: noise must lie in [0, 1], got {noise!r}")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"load: seed must be an integer of at least 0, got {seed!r}")
-    made = {"digits": _digits, "multiview": lambda: multiview.pools(seed)}
+    made = {"digits": _digits, "multiview": lambda: multiview.pools(seed), "sums": sums.pools}
     pools, classes, card = made[name]() if name in made else _image_set(name)
     leave_out = (leave_out,) if isinstance(leave_out, int) else tuple(leave_out)
     if any(c not in range(len(classes)) for c in leave_out):

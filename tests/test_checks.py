@@ -9,7 +9,8 @@ import kdlab as kd
 from kdlab import checks
 from kdlab.checks import LESSONS, check, exercise, hint, judge, predict
 
-NAMES = ["00.1", "00.2", "01.1", "01.2", "02.1", "02.2", "02.3", "03.1", "03.2", "04.1", "04.2", "04.3", "05.1", "05.2"]
+NAMES = ["00.1", "00.2", "01.1", "01.2", "02.1", "02.2", "02.3", "03.1", "03.2", "04.1", "04.2", "04.3", "05.1", "05.2",
+         "06.1", "06.2", "07.1", "07.2", "07.3", "08.1", "08.2"]
 
 
 def attempt_of(source):

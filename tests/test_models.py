@@ -1,12 +1,21 @@
-"""Builders against layers written out by hand; dropout by its definition."""
+"""Builders against layers written out by hand; dropout by its definition; where the name of a model leads."""
 
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants as hub
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
+from transformers.utils import logging
 
-from kdlab import convnet, load, mlp
+from kdlab import convnet, language_model, load, mlp, text_classifier
 from kdlab.models import Dropout
 from kdlab.tasks import relabel
+
+TEACHERS = Path(__file__).parent.parent / "data" / "teachers"
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +96,116 @@ def test_mlp_places_dropout_after_each_hidden_layer(task):
 def test_bad_arguments_are_named(make, words):
     with pytest.raises(ValueError, match=f"^{words}"):
         make()
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An empty working directory, an empty KDLAB_MODELS and an empty hub cache: (here, models, cache)."""
+    found = [tmp_path / name for name in ("here", "models", "cache")]
+    for folder in found:
+        folder.mkdir()
+    monkeypatch.chdir(found[0])
+    monkeypatch.setenv("KDLAB_MODELS", str(found[1]))
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(found[2]))
+    return found
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The places that transformers is asked to load from; it loads docs_base instead."""
+    seen, load = [], transformers.AutoModelForCausalLM.from_pretrained
+
+    def instead(place, **options):
+        seen.append(place)
+        return load(TEACHERS / "docs_base", **options)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", instead)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda place, **options: seen.append(place))
+    return seen
+
+
+def test_a_bare_name_leads_to_the_directory_then_kdlab_models_then_the_course_then_the_cache(places, asked):
+    here, models, cache = places
+    for name, place in (("docs_lm", TEACHERS / "docs_lm"), ("org/other", None)):
+        (cache / f"models--{name.replace('/', '--')}" / "snapshots").mkdir(parents=True)
+        language_model(name)
+        assert asked[-2:] == [str(place or name)] * 2
+    (models / "docs_lm").mkdir()
+    language_model("docs_lm")
+    assert asked[-2:] == [str(models / "docs_lm")] * 2
+    (here / "docs_lm").mkdir()
+    language_model("docs_lm")
+    assert asked[-2:] == ["docs_lm"] * 2
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_bare_name_loads_the_courses_own_model_from_anywhere(places, kind):
+    model, tokenizer = language_model(kind("docs_base"))
+    assert model.num_parameters() == 104_688 and not model.training and tokenizer.vocab_size == 1024
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("load", [language_model, text_classifier])
+@pytest.mark.parametrize("name", ["no/such-model", Path("no/such-model")])
+def test_an_unknown_name_lists_where_it_looked_in_that_order(places, monkeypatch, load, name):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError) as error:
+        load(name)
+    said = str(error.value)
+    looked = ["directory no/such-model", f"KDLAB_MODELS={places[1]}", "data/teachers", "hub cache, id no/such-model",
+              "the hub (not reachable)"]
+    assert [said.index(place) for place in looked] == sorted(said.index(place) for place in looked)
+    assert said.startswith(f"{load.__name__}: can't find the model 'no/such-model'") and "Set KDLAB_MODELS" in said
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A tiny BERT with three classes and a tokenizer, saved."""
+    config = transformers.BertConfig(vocab_size=1024, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                     intermediate_size=8, id2label={0: "a", 1: "b", 2: "c"})
+    model = transformers.BertForSequenceClassification(config)
+    model.save_pretrained(tmp_path / "tiny")
+    language_model("docs_base")[1].save_pretrained(tmp_path / "tiny")
+    return model, tmp_path / "tiny"
+
+
+def test_a_classifier_is_what_was_saved_in_eval_mode(classifier, capfd):
+    saved, folder = classifier
+    model, tokenizer = text_classifier(str(folder))
+    assert not model.training and list(model.config.id2label.values()) == ["a", "b", "c"]
+    assert all(torch.equal(p, saved.state_dict()[k]) for k, p in model.state_dict().items())
+    assert tokenizer("Return the sum.")["input_ids"] == language_model("docs_base")[1]("Return the sum.")["input_ids"]
+    assert capfd.readouterr().out == ""
+
+
+def test_options_reach_the_model(classifier):
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a head of another size is new, and transformers says so
+    try:
+        model, _ = text_classifier(str(classifier[1]), num_labels=5, ignore_mismatched_sizes=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    assert model.classifier.out_features == 5 and not model.training
+
+
+def test_a_pickled_classifier_is_not_loaded(classifier):
+    model, folder = classifier
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        text_classifier(str(folder))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_comes_with_a_model_is_not_run(tmp_path, known):
+    folder = shutil.copytree(TEACHERS / "docs_base", tmp_path / "odd")
+    (folder / "odd.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Odd: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {k: "odd.Odd" for k in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")}}
+    (folder / "config.json").write_text(json.dumps(config | ({} if known else {"model_type": "odd"})))
+    if known:
+        assert type(language_model(str(folder))[0]).__name__ == "LlamaForCausalLM"
+    else:
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            language_model(str(folder))
+    assert not (tmp_path / "ran").exists()

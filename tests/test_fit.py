@@ -1,0 +1,147 @@
+"""One student, trained in silence: against AdamW, warm-up, cosine and clipping written out; nothing left behind."""
+
+import copy
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_trainer_resume import Pairs, bert, llama, weights
+from transformers.utils import logging
+
+from kdlab import HardLabels, OnPolicy, TokenLoss, fit
+
+IDS = torch.randint(1, 32, (24, 6), generator=torch.Generator().manual_seed(3)).tolist()
+ROWS = [{"input_ids": row, "labels": row} for row in IDS]
+SENTENCES = [{"input_ids": row, "labels": row[0] % 3} for row in IDS]
+
+
+def same(one, other):
+    one, other = weights(one), weights(other)
+    return all(torch.equal(one[k], other[k]) for k in one)
+
+
+def kept(batches):
+    """A collator that stacks rows as usual and notes them."""
+    def collate(rows):
+        batches.append([r["input_ids"] for r in rows])
+        return {k: torch.tensor([r[k] for r in rows]) for k in rows[0]}
+
+    return collate
+
+
+def written_out(model, batches, lr, loss):
+    """AdamW without decay (Loshchilov and Hutter 2019, algorithm 2) over these batches; → the gradients' norms."""
+    params, total, warm = list(model.parameters()), len(batches), math.ceil(0.1 * len(batches))
+    m, v, norms = [0.0] * len(params), [0.0] * len(params), []
+    for t, ids in enumerate(batches):
+        grads = torch.autograd.grad(loss(model, torch.tensor(ids)), params)
+        norms.append(math.sqrt(sum(g.square().sum().item() for g in grads)))
+        rate = lr * (t / warm if t < warm else (1 + math.cos(math.pi * (t - warm) / (total - warm))) / 2)
+        for i, g in enumerate(grads):
+            g = g * min(1.0, 1 / (norms[-1] + 1e-6))
+            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g * g
+            step = m[i] / (1 - 0.9 ** (t + 1)) / ((v[i] / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8)
+            params[i].data -= rate * step
+    return norms
+
+
+TEACHER = llama(16, seed=2)
+
+
+def label_loss(model, ids):
+    return F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def teacher_loss(model, ids):
+    p, q = (m(ids).logits[:, :-1].flatten(0, 1).log_softmax(-1) for m in (TEACHER, model))
+    return F.kl_div(q, p.detach(), reduction="batchmean", log_target=True)
+
+
+@pytest.mark.parametrize("loss, how, lr", [
+    (label_loss, {"objective": HardLabels(), "epochs": 4}, 2e-3),
+    (teacher_loss, {"teacher": TEACHER, "steps": 5}, 0.01),
+    (teacher_loss, {"teacher": TEACHER, "objective": TokenLoss(), "steps": 5, "epochs": 9, "batch": 6}, None)])
+def test_weights_are_those_of_the_steps_written_out(loss, how, lr):
+    student, batches = llama(8, seed=1), []
+    reference = copy.deepcopy(student)
+    fitted = fit(student, ROWS, collator=kept(batches), **how, **({"lr": lr} if lr else {}))
+    steps, size = how.get("steps", 12), how.get("batch", 8)
+    batches = batches[:steps]  # one more may have been fetched ahead
+    assert fitted is student and [len(b) for b in batches] == [size] * steps
+    assert sorted(sum(batches[:24 // size], [])) == sorted(IDS)  # every row once an epoch
+    norms = written_out(reference, batches, lr or 2e-3, loss)
+    assert loss is teacher_loss or max(norms) > 1.1  # clipping had something to do
+    for name, value in weights(reference).items():
+        assert (weights(student)[name] - value).abs().max() < 1e-9, name
+
+
+@pytest.mark.parametrize("make, data", [
+    (lambda: llama(8, seed=1), ROWS), (lambda: bert(8, 1, dropout=0.3), SENTENCES[:8])], ids=["order", "dropout"])
+def test_a_seed_fixes_the_order_and_dropout_and_nothing_else_plays_a_part(make, data):
+    start = make()
+    models = []
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)  # the global generator plays no part
+        models.append(fit(make(), data, objective=HardLabels(), epochs=2, seed=seed))
+    first, again, other = models
+    assert same(first, again) and not same(first, other) and not same(first, start)
+    assert not any(module.training for model in models for module in model.modules())
+
+
+def test_the_trainer_gets_what_it_is_to_be_given(monkeypatch):
+    made = []
+
+    class Recorder:
+        def __init__(self, model, args, **options):
+            made.append((model, args, options, logging.get_verbosity()))
+
+        def train(self):
+            made.append("trained")
+            student.train()
+
+    monkeypatch.setattr(sys.modules["kdlab.trainer"], "DistillationTrainer", Recorder)
+    student, given = llama(8), {"teacher": TEACHER, "objective": TokenLoss(), "hidden": Pairs(),
+                                "on_policy": OnPolicy(0.5, 2), "collator": kept([])}
+    assert fit(student, ROWS, **given, steps=7, epochs=3, batch=5, lr=0.1, seed=4) is student and not student.training
+    (model, args, options, verbosity), trained = made
+    given |= {"train_dataset": ROWS, "data_collator": given.pop("collator")}
+    assert model is student and trained == "trained" and options.keys() == given.keys()
+    assert all(options[k] is given[k] for k in given)
+    assert (args.max_steps, args.num_train_epochs, args.per_device_train_batch_size) == (7, 3, 5)
+    assert (args.learning_rate, args.seed, args.use_cpu) == (0.1, 4, True)
+    assert verbosity == logging.ERROR and args.report_to == [] and args.gradient_accumulation_steps == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_how_much_transformers_says_is_as_before_and_no_file_is_left(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    before, out = logging.get_verbosity(), sys.stdout
+    logging.set_verbosity_info()
+    try:
+        if fails:
+            with pytest.raises(ValueError, match="labels"):
+                fit(llama(8), [{"input_ids": [1, 2]}] * 8, objective=HardLabels(), steps=1)
+        else:
+            fit(llama(8), ROWS, objective=HardLabels(), steps=2)
+        assert logging.get_verbosity() == logging.INFO and sys.stdout is out
+    finally:
+        logging.set_verbosity(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_printed(tmp_path):
+    code = """
+from transformers import LlamaConfig, LlamaForCausalLM
+from kdlab import HardLabels, fit
+model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=8, num_attention_heads=1, num_hidden_layers=1))
+fit(model, [{"input_ids": [1, 5, 2], "labels": [1, 5, 2]}] * 8, objective=HardLabels(), epochs=2)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and list(tmp_path.iterdir()) == []
