@@ -13,6 +13,7 @@ import kdlab as kd  # first: it sets how torch's threads wait
 
 import pandas as pd
 import torch
+from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
 RATES, SAMPLES = (5e-4, 1e-3, 2e-3, 4e-3), (100, 101, 102)
@@ -25,8 +26,8 @@ def main():
     collate = DataCollatorWithPadding(tokenizer)
 
     def encode(part):
-        return part.map(lambda row: tokenizer(row["text"], truncation=True, max_length=32) | {"labels": row["label"]},
-                        batched=True, remove_columns=part.column_names)
+        ids = tokenizer(list(part["text"]), truncation=True, max_length=32)
+        return Dataset.from_dict({k: ids[k] for k in ("input_ids", "attention_mask")} | {"labels": part["label"]})
 
     def fresh(width):
         config = copy.deepcopy(teacher.config)
@@ -41,7 +42,7 @@ def main():
     frame = []
     for sample in SAMPLES:
         rows = {k: encode(part) for k, part in kd.load_text("docstrings", seed=sample, sizes=(500, 300, 800)).items()}
-        held = rows["validation"].remove_columns("labels")
+        held = rows["validation"].select_columns(["input_ids", "attention_mask"])
         batch = collate([held[i] for i in range(len(held))])
         for (start, objective), (build, loss) in arms.items():
             for lr in RATES:

@@ -114,7 +114,8 @@ def test_the_trainer_gets_what_it_is_to_be_given(monkeypatch):
     assert all(options[k] is given[k] for k in given)
     assert (args.max_steps, args.num_train_epochs, args.per_device_train_batch_size) == (7, 3, 5)
     assert (args.learning_rate, args.seed, args.use_cpu) == (0.1, 4, True)
-    assert verbosity == logging.ERROR and args.report_to == [] and args.gradient_accumulation_steps == 1
+    assert verbosity == logging.ERROR and args.report_to == [] and args.save_strategy == args.logging_strategy == "no"
+    assert args.gradient_accumulation_steps == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -74,7 +74,8 @@ def test_a_card_counts_the_parameters_that_are_there(folder):
     assert CLAIMS[folder.name][1](str(folder))[0].num_parameters() == int(said.replace(",", ""))
 
 
-def test_all_of_them_are_small_enough_to_clone():
+def test_all_of_them_are_there_and_small_enough_to_clone():
+    assert {folder.name for folder in TEACHERS} == set(CLAIMS)
     assert sum(file.stat().st_size for folder in TEACHERS for file in folder.rglob("*")) < 10_000_000
 
 
