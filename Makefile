@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab test course execute bench mnist lock clean
+.PHONY: help lab test course execute bench mnist teachers lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -30,9 +30,16 @@ execute: $(READY)  ## the committed lessons executed again, in place (NB=noteboo
 
 bench: $(READY)  ## speed, as ratios
 	@$(PY) benchmarks/replicas.py
+	@$(PY) benchmarks/fused.py
 
 mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where it was stopped
 	@$(PY) benchmarks/hinton_mnist.py
+
+teachers: $(READY)  ## the small models of data/teachers trained again, and the sums: half an hour
+	@$(PY) data/make_sums.py
+	@$(PY) data/make_topics_lm.py
+	@$(PY) data/make_docs_lm.py
+	@$(PY) data/make_docs_bert.py
 
 lock:  ## constraints.txt again, from the newest versions that fit
 	@$(PYTHON) tools/lock.py

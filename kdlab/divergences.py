@@ -65,8 +65,9 @@ def check_logits(name, student_logits, teacher_logits, mask=None):
     for key, z in [("student_logits", student_logits), ("teacher_logits", teacher_logits)]:
         peak = z.amax(-1)  # NaN where a row holds one
         if not (peak < torch.inf).all():
-            raise ValueError(f"{name}: {key} holds {int((torch.isnan(z) | (z == torch.inf)).sum())} NaN or +inf values; "
-                             "expected finite numbers, or −inf for a class that is ruled out")
+            bad = torch.isnan(z) | (z == torch.inf)
+            raise ValueError(f"{name}: {key} holds {int(bad.sum())} NaN or +inf values; expected finite "
+                             "numbers, or −inf for a class that is ruled out")
         if (empty := torch.isneginf(peak)).any():
             raise ValueError(f"{name}: {key} rules out every class in {int(empty.sum())} rows; "
                              "expected a finite logit in each row that counts")

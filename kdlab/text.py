@@ -83,6 +83,7 @@ def load_text(name="docstrings", seed=0, sizes=(1000, 300, 800)):
     """
     import datasets
 
+    datasets.disable_progress_bars()  # what is done here, and with so few texts, takes a moment
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"load_text: seed must be an integer of at least 0, got {seed!r}")
     rows, test = _fields() if name == "docstrings" else _text_set(name)

@@ -139,14 +139,14 @@ class DistillationTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The sum over what counts in one batch, divided by the items of the whole step."""
-        items = self._get_num_items_in_batch([inputs], self.args.device) if num_items_in_batch is None \
-            else num_items_in_batch
-        labels, layers, taught = self._labels(inputs), None, {"answer": inputs.get("teacher_logits")}
+        if (items := num_items_in_batch) is None:
+            items = self._get_num_items_in_batch([inputs], self.args.device)
+        labels, layers, given = self._labels(inputs), None, inputs.get("teacher_logits")
+        taught = {"answer": given if self.objective.needs_teacher else None}
         fused = self.fused and taught["answer"] is None and (self.args.prediction_loss_only or not return_outputs)
         if self.hidden is not None or (self.objective.needs_teacher and taught["answer"] is None):
             if self.teacher is None:
-                raise ValueError(f"DistillationTrainer: teacher: argument must be an nn.Module for "
-                                 f"{type(self.objective).__name__}, or each batch must hold teacher_logits, got None")
+                raise ValueError("DistillationTrainer: teacher: argument must be an nn.Module, or give teacher_logits")
             with torch.no_grad(), self.accelerator.autocast():
                 taught, layers = self._forward("teacher", self.teacher, inputs, fused)
         answer, _ = self._forward("student", model, inputs, fused, layers)

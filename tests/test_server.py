@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -238,8 +239,9 @@ def test_a_model_in_train_mode_is_refused(loaded):
 
 
 def test_the_command_prints_an_address_and_a_token_that_work():
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
     with subprocess.Popen([sys.executable, "-m", "kdlab.server", str(FOLDER)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
+                          stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         try:
             lines = [process.stdout.readline() for _ in range(4)]
             printed = dict(line.split() for line in lines[1:])

@@ -227,7 +227,7 @@ def test_errors_say_what_was_expected(tmp_path):
         with pytest.raises(ValueError, match=match):
             DistillationTrainer(student, arguments(tmp_path), **options)
     for match, rows, options in [
-            ("teacher: argument must be an nn.Module for TokenLoss", texts(2), {"teacher": None}),
+            ("teacher: argument must be an nn.Module, or give teacher_logits", texts(2), {"teacher": None}),
             ("mask_padding.*uld", texts(2), {"teacher": llama(8, vocab=33)}),
             ("labels must lie in", [r | {"labels": [99] * len(r["labels"])} for r in texts(2)], {"teacher": llama(4)}),
             ("batches must hold labels", [{"input_ids": [1, 2]}] * 2, {"teacher": llama(4)})]:
