@@ -4,7 +4,7 @@ import contextlib
 import io
 import tempfile
 
-from .lab import device
+from .lab import device, threads_for
 
 
 def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=None, collator=None, epochs=1, steps=-1,
@@ -31,7 +31,8 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
     said = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), \
+                threads_for(student):
             arguments = TrainingArguments(
                 folder, num_train_epochs=epochs, max_steps=steps, per_device_train_batch_size=batch, learning_rate=lr,
                 lr_scheduler_type="cosine", warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0, seed=seed,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from .lab import threads_for
 from .objectives import cross_entropy_rows
 from .tokens import next_token
 
@@ -212,7 +213,7 @@ def _evaluating(model):
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(model):
             yield
     finally:
         for module, training in modes.items():

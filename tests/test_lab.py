@@ -188,3 +188,17 @@ def test_doctor_minds_memory_and_says_how_to_reach_data(capsys, everything, monk
     assert said["memory"][0] == "missing" and "0.5 GiB free" in said["memory"][2]
     assert said["mnist"][0] == "missing" and "set KDLAB_DATA to a directory that holds mnist/" in said["mnist"][2]
     assert said["digits"][0] == "ok" and said["hub"][0] == "missing"
+
+
+def test_a_small_model_gets_one_thread_and_gives_it_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), lab.threads_for(torch.nn.Linear(10, 10)):
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+        with lab.threads_for(torch.nn.Linear(2000, 1001)):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
