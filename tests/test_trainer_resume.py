@@ -11,6 +11,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from transformers import (
@@ -186,6 +187,15 @@ if __name__ == "__main__":
     else:
         together(Path(sys.argv[2]), 2, 2)
     sys.exit()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes that the tests start: two threads sum in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
