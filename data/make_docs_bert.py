@@ -9,25 +9,24 @@ every tenth topic are held out from both. Writes data/teachers/docs_bert in the 
 """
 
 import argparse
-import hashlib
 import platform
-import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from kdlab import text  # before torch: it sets how torch's threads wait
+sys.path.insert(0, str(Path(__file__).parent))
+import teaching  # before torch: it sets how torch's threads wait
 
-import pydoc_data.topics
 import torch
 from tokenizers import BertWordPieceTokenizer
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast,
                           DataCollatorForLanguageModeling)
 
-OUT = Path(__file__).parent / "teachers" / "docs_bert"
+from kdlab import text
+
 VOCABULARY, BATCH, LENGTH = 2048, 32, 64
 MASKED, CLASSIFIED = (2000, 1e-3), (1100, 4e-4)  # steps, learning rate
+ADAMW = {"warm_up": 0.1, "weight_decay": 0.01, "betas": (0.9, 0.98)}
 
 
 def pieces(tokenizer, texts):
@@ -45,22 +44,6 @@ def padded(rows):
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
-def train(model, steps, rate, batch):
-    """Steps on what batch() gives; a tenth of them to warm up, then down to 0."""
-    optimiser = torch.optim.AdamW(model.train().parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
-        loss = model(**batch()).loss
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"step {step}: {loss.item():.3f} nats", flush=True)
-    model.eval()
-
-
 @torch.no_grad()
 def accuracy(model, rows, labels):
     """Share of right answers, in per cent."""
@@ -71,11 +54,10 @@ def accuracy(model, rows, labels):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=teaching.TEACHERS)
     parser.add_argument("--masked", type=int, default=MASKED[0], help="steps of masked language modelling")
     options = parser.parse_args()
-    topics = [pydoc_data.topics.topics[k] for k in sorted(pydoc_data.topics.topics)]
-    corpus = [t for i, t in enumerate(topics) if i % 10] + text.plain_text("docstrings")["train"]
+    corpus = teaching.topics()[0] + text.plain_text("docstrings")["train"]
     made = BertWordPieceTokenizer(lowercase=True)
     made.train_from_iterator(corpus, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
     tokenizer = BertTokenizerFast(tokenizer_object=made._tokenizer, model_max_length=128)
@@ -95,7 +77,7 @@ def main():
 
     reader = BertForMaskedLM(config)
     if options.masked:
-        train(reader, options.masked, MASKED[1], masked)
+        teaching.train(reader, masked, options.masked, MASKED[1], **ADAMW)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1
     model = BertForSequenceClassification(config)
     model.bert.load_state_dict(reader.bert.state_dict(), strict=False)
@@ -106,14 +88,10 @@ def main():
         at = torch.randint(len(docs["train"][0]), (BATCH,))
         return padded([docs["train"][0][i] for i in at]) | {"labels": docs["train"][1][at]}
 
-    train(model, *CLASSIFIED, labelled)
+    teaching.train(model, labelled, *CLASSIFIED, **ADAMW)
     print(f"validation {accuracy(model, *docs['validation']):.1f} %")
     score = accuracy(model, *docs["test"])
-    shutil.rmtree(options.out, ignore_errors=True)
-    model.save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
-    digest = hashlib.sha256((options.out / "model.safetensors").read_bytes()).hexdigest()
-    (options.out / "README.md").write_text(f"""# docs_bert
+    teaching.keep(options.out / "docs_bert", model, tokenizer, f"""# docs_bert
 
 A BERT of {model.num_parameters():,} parameters (width 128, 4 layers, {VOCABULARY:,} lower-case word pieces) that says
 which of eight fields of the standard library a docstring is from. Trained by `python data/make_docs_bert.py`: masked
@@ -121,10 +99,9 @@ language modelling on the language reference and the docstrings of Python {platf
 labelled docstrings. One docstring in five and every tenth topic are held out.
 
 - held-out accuracy: {score:.1f} % (1,100 docstrings, the first {LENGTH} tokens of each)
-- sha256 of model.safetensors: {digest}
+- sha256 of model.safetensors: DIGEST
 - text: the Python documentation and standard library (PSF licence); weights: MIT
-""", encoding="utf-8")
-    print(f"held out {score:.1f} %")
+""")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One student, trained in silence: `DistillationTrainer` with the settings that the lessons share."""
 
 import contextlib
+import gc
 import io
 import tempfile
 
@@ -30,6 +31,7 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
 
     said = logging.get_verbosity()
     logging.set_verbosity_error()
+    gc.freeze()  # the Trainer searches the whole memory for garbage when it starts: what is there already is none
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), \
                 threads_for(student):
@@ -41,5 +43,6 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
             DistillationTrainer(student, arguments, teacher=teacher, objective=objective, hidden=hidden,
                                 on_policy=on_policy, train_dataset=data, data_collator=collator).train()
     finally:
+        gc.unfreeze()
         logging.set_verbosity(said)
     return student.eval()

@@ -136,6 +136,16 @@ def hub_reachable(timeout=2.0):
         return False
 
 
+def course_files():
+    """The folder that holds the course's notebooks/ and data/: the repository, or the copy that an installation brings.
+
+    >>> (course_files() / "data" / "teachers").is_dir()
+    True
+    """
+    package = Path(__file__).parent
+    return package / "course" if (package / "course").is_dir() else package.parent
+
+
 def doctor():
     """Print versions, device, memory and reachable data with advice; True when the course can run.
 
@@ -153,12 +163,12 @@ def doctor():
         print(f"{'ok     ' if ok else 'missing'}  {what:<14} {text}")
 
     for package, needed in [("torch", True), ("transformers", True), ("scikit-learn", True), ("matplotlib", True),
-                            ("jupyterlab", True), ("ipywidgets", True), ("datasets", False), ("nbval", False)]:
+                            ("jupyterlab", True), ("ipywidgets", True), ("datasets", True), ("nbval", False)]:
         try:
             line(True, package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             healthy = healthy and not needed
-            line(False, package, f"pip install {package}" + ("" if needed else "  (the embedded lessons work without)"))
+            line(False, package, f"pip install {package}" + ("" if needed else "  (for tests alone)"))
     where = _best_device()
     line(True, "device", torch.cuda.get_device_name() if where == "cuda" else where)
     line(True, "threads", f"{torch.get_num_threads()} (waiting: {os.environ.get('OMP_WAIT_POLICY', 'unset')})")
@@ -173,8 +183,10 @@ def doctor():
         text = f"{found}" if found else f"from the hub when first asked for ({HUB_IDS[name]})" if online else (
             f"optional: set {variable} to a directory that holds {name}/, or connect once")
         line(bool(found) or online, name, text)
-    own, models = Path(__file__).parents[1] / "data" / "teachers" / "topics_lm", os.environ.get("KDLAB_MODELS")
-    line(own.is_dir(), own.name, "comes with the course" if own.is_dir() else "for lesson 02: clone the course again")
+    for name, lessons in [("topics_lm", "02"), ("docs_bert", "06"), ("docs_lm", "07, 08"), ("docs_base", "07, 08")]:
+        there = (course_files() / "data" / "teachers" / name / "model.safetensors").is_file()
+        line(there, name, "comes with the course" if there else f"for lesson {lessons}: get the course again")
+    models = os.environ.get("KDLAB_MODELS")
     line(True, "models", f"from {models}" if models else "from the course and the hub (KDLAB_MODELS is not set)")
     line(online, "hub", "reachable" if online else "not reachable (optional: every lesson runs offline)")
     print("The course can run." if healthy else "The course can't run yet: mend the required lines above.")

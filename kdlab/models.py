@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .lab import device, hub_reachable, locate
+from .lab import course_files, device, hub_reachable, locate
 
 
 class Dropout(nn.Module):
@@ -122,7 +122,7 @@ def text_classifier(name, **options):
 def _pretrained(caller, name, kind, **options):
     name = str(name)
     where, tried = locate(name, "KDLAB_MODELS")
-    own = Path(__file__).parent.parent / "data" / "teachers" / name
+    own = course_files() / "data" / "teachers" / name
     if not isinstance(where, Path) and own.is_dir():  # comes with the course
         where = own
     if where is None and not hub_reachable():

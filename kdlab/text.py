@@ -88,9 +88,9 @@ def load_text(name="docstrings", seed=0, sizes=(1000, 300, 800)):
         raise ValueError(f"load_text: seed must be an integer of at least 0, got {seed!r}")
     rows, test = _fields() if name == "docstrings" else _text_set(name)
     whole = isinstance(sizes, (tuple, list)) and [isinstance(n, int) for n in sizes] == [True] * 3
-    if not whole or min(sizes) < 1 or sizes[0] + sizes[1] > len(rows) or sizes[2] > len(test):
+    if not whole or min(sizes[0], sizes[1] + 1, sizes[2]) < 1 or sum(sizes[:2]) > len(rows) or sizes[2] > len(test):
         raise ValueError(f"load_text: sizes must be three counts, at most {len(rows)} for train and validation "
-                         f"together and {len(test)} for test, got {sizes!r}")
+                         f"together and {len(test)} for test (only validation may be 0), got {sizes!r}")
     mixed = rows.shuffle(seed=seed)
     return datasets.DatasetDict({"train": mixed.select(range(sizes[0])),
                                  "validation": mixed.select(range(sizes[0], sizes[0] + sizes[1])),

@@ -1,5 +1,7 @@
 """Exercises: the solution passes, every planted mistake is caught by its own sentence, the dots run on."""
 
+import math
+
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +16,7 @@ NAMES = ["00.1", "00.2", "01.1", "01.2", "02.1", "02.2", "02.3", "03.1", "03.2",
 
 
 def attempt_of(source):
-    space = {"torch": torch, "F": F, "kd": kd, "pd": pd}
+    space = {"torch": torch, "F": F, "kd": kd, "pd": pd, "math": math}
     if "teachers" in source:  # the solution of 00.2 goes on from the lesson's own runs
         space["tasks"] = kd.splits("digits", 4, labels_per_class=10)
         space["teachers"] = kd.train(kd.mlp(128), kd.splits("digits", 4), epochs=10)

@@ -1,6 +1,7 @@
 """One student, trained in silence: against AdamW, warm-up, cosine and clipping written out; nothing left behind."""
 
 import copy
+import gc
 import math
 import os
 import subprocess
@@ -146,3 +147,21 @@ fit(model, [{"input_ids": [1, 5, 2], "labels": [1, 5, 2]}] * 8, objective=HardLa
     environment = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and list(tmp_path.iterdir()) == []
+
+
+def test_a_small_model_trains_on_one_thread_and_the_others_are_given_back():
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        batches = kept([])
+        fit(llama(8, seed=1), ROWS, objective=HardLabels(), steps=1, batch=8,
+            collator=lambda rows: seen.append(torch.get_num_threads()) or batches(rows))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_was_kept_from_the_search_for_garbage_is_given_back():
+    before = gc.get_freeze_count()
+    fit(llama(8, seed=1), ROWS, objective=HardLabels(), steps=1, batch=8)
+    assert gc.get_freeze_count() == before == 0

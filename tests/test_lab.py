@@ -164,7 +164,7 @@ def test_doctor_is_content_with_a_whole_machine(capsys, everything, tmp_path, mo
     assert ["ok", "memory", "8.0 GiB free"] in said
 
 
-@pytest.mark.parametrize("package, healthy", [("matplotlib", False), ("torch", False), ("datasets", True)])
+@pytest.mark.parametrize("package, healthy", [("matplotlib", False), ("torch", False), ("nbval", True)])
 def test_doctor_names_a_missing_package_and_how_to_get_it(capsys, everything, monkeypatch, package, healthy):
     def version(name):
         if name == package:

@@ -38,7 +38,7 @@ def on_docstrings(model, tokenizer):
     made = runpy.run_path(DATA / "make_docs_lm.py")
     row = made["ids"](tokenizer, made["texts"]()["docstrings"][1])
     some = row[: len(row) // 128 * 128].view(-1, 128)[::3].flatten()  # a third of the windows will do
-    assert made["nats"](model, some[:1280]) == pytest.approx(mean_nats(model, some[:1280]))
+    assert made["teaching"].nats(model, some[:1280]) == pytest.approx(mean_nats(model, some[:1280]))
     return mean_nats(model, some)
 
 

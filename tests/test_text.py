@@ -112,9 +112,11 @@ def test_docstrings_are_split_without_overlap_and_the_test_texts_stay():
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"sizes": (100, 100)}, r"sizes must be three counts, at most \d+ for train .* \d+ for test, got \(100, 100\)"),
+    ({"sizes": (100, 100)}, r"sizes must be three counts, at most \d+ for train .* \d+ for test .*, got \(100, 100\)"),
     ({"sizes": 100}, "sizes must be three counts, .* got 100"),
-    ({"sizes": (100, 0, 100)}, r"sizes must .* got \(100, 0, 100\)"),
+    ({"sizes": (0, 100, 100)}, r"sizes must .*only validation may be 0.*got \(0, 100, 100\)"),
+    ({"sizes": (100, -1, 100)}, r"sizes must .* got \(100, -1, 100\)"),
+    ({"sizes": (100, 100, 0)}, r"sizes must .* got \(100, 100, 0\)"),
     ({"sizes": (1e2, 10, 10)}, r"sizes must .* got \(100.0, 10, 10\)"),
     ({"sizes": (9000, 10, 10)}, r"sizes must .* got \(9000, 10, 10\)"),
     ({"sizes": (10, 9000, 10)}, r"sizes must .* got \(10, 9000, 10\)"),

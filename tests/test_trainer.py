@@ -189,6 +189,14 @@ def test_without_a_teacher(tmp_path, objective, smoothing):
     agree(student, reference)
 
 
+def test_labels_alone_pass_over_another_vocabulary_in_their_batches(tmp_path):
+    rows, students = sentences(16), [bert(8, seed=1), bert(8, seed=1)]
+    foreign = [r | {"teacher_logits": [9.0] * 7} for r in rows]  # 7 classes where the student has 3
+    for student, data in zip(students, (rows, foreign), strict=True):
+        train(tmp_path, student, data, 2, 4, teacher=None, objective=HardLabels())
+    agree(students[0], students[1])
+
+
 class Tiny(nn.Module):
     """A classifier that is no model of transformers, and takes a column that nobody else does."""
 

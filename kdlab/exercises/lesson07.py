@@ -59,13 +59,12 @@ def _bytes(logit_bytes):
 
 EXERCISES = (
     Exercise("07.1", _jsd,
-             ("m = beta · log_p.exp() + (1 − beta) · log_q.exp().",
-              "KL(p‖m) = (log_p.exp() · (log_p − m.log())).sum(-1)."),
+             ("m = beta · p + (1 − beta) · q; its logarithm without underflow: torch.logaddexp of the logs, each plus "
+              "log beta or log(1 − beta).", "KL(p‖m) = (log_p.exp() · (log_p − log_m)).sum(-1)."),
              """
 def attempt(log_q, log_p, beta=0.5):
-    p, q = log_p.exp(), log_q.exp()
-    log_m = (beta * p + (1 - beta) * q).log()
-    return beta * (p * (log_p - log_m)).sum(-1) + (1 - beta) * (q * (log_q - log_m)).sum(-1)
+    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
+    return beta * (log_p.exp() * (log_p - log_m)).sum(-1) + (1 - beta) * (log_q.exp() * (log_q - log_m)).sum(-1)
 """,
              {"weights the teacher": "def attempt(log_q, log_p, beta=0.5):\n    p, q = log_p.exp(), log_q.exp()\n"
               "    m = ((1 - beta) * p + beta * q).log()\n"

@@ -36,8 +36,10 @@ def _uld(uld):
     found = torch.as_tensor(uld(q, p), dtype=torch.float64)
     if tuple(found.shape) != (2,):
         return f"expected one number a row, shape (2,), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected):
-        return ""
+    if np.allclose(found.numpy(), expected):  # and with the student's the smaller one
+        turned = torch.as_tensor(uld(p, q), dtype=torch.float64)
+        same = tuple(turned.shape) == (2,) and np.allclose(turned.numpy(), expected)
+        return "" if same else "where the student's vocabulary is the smaller one, pad the student's instead"
     if np.allclose(found.numpy(), [0.1, 0.2]):
         return "the larger vocabulary's last words are left out: pad the smaller one with zeros"
     if np.allclose(found.numpy(), (torch.nn.functional.pad(p, (0, 1)) - q).abs().sum(-1)):
@@ -71,11 +73,14 @@ def attempt(log_q, ids, top):
               "Pad the smaller one with zeros: torch.nn.functional.pad(p, (0, how many))."),
              """
 def attempt(q, p):
-    q, p = (x.sort(-1, descending=True).values for x in (q, p))
-    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))
+    size = max(q.shape[-1], p.shape[-1])
+    q, p = (torch.nn.functional.pad(x.sort(-1, descending=True).values, (0, size - x.shape[-1])) for x in (q, p))
     return (q - p).abs().sum(-1)
 """,
-             {"sort both": "def attempt(q, p):\n    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
+             {"smaller one, pad the student's": "def attempt(q, p):\n"
+              "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
+              "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n    return (q - p).abs().sum(-1)",
+              "sort both": "def attempt(q, p):\n    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
               "    return (q - p).abs().sum(-1)",
               "left out": "def attempt(q, p):\n    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
               "    return (q[..., :p.shape[-1]] - p).abs().sum(-1)",
