@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab test course execute bench mnist teachers lock clean
+.PHONY: help lab test course execute homework grade demos site slides bench mnist teachers lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -19,7 +19,7 @@ lab: $(READY)  ## JupyterLab on lesson 00, on this machine only, with a token (L
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --LabApp.news_url=None $(ROOT_USER) $(LAB_ARGS)
 
-test: $(READY)  ## ruff, pytest with doctests, nbval on every lesson, one summary
+test: $(READY)  ## ruff, pytest with doctests, nbval on every lesson and demo, one summary
 	@$(PY) tools/check.py
 
 course: $(READY)  ## every lesson from a fresh kernel; copies and HTML in build/ (NB=notebooks/01_x.ipynb for one)
@@ -27,6 +27,22 @@ course: $(READY)  ## every lesson from a fresh kernel; copies and HTML in build/
 
 execute: $(READY)  ## the committed lessons executed again, in place (NB=notebooks/01_x.ipynb for one)
 	@$(PY) tools/offline.py $(PY) tools/execute.py $(NB)
+
+homework: $(READY)  ## student homework from the instructor's; SECRET=… makes your own variant in build/homework/
+	@$(PY) tools/homework.py $(HW)
+
+grade: $(READY)  ## grade a folder of submissions, SUBMITTED=dir (SECRET=… OUT=dir LIMIT=30 TOTAL=300 STRICT=1)
+	@$(PY) tools/grade.py "$(or $(SUBMITTED),$(error say SUBMITTED=dir))" $(if $(OUT),--out "$(OUT)") \
+		$(if $(LIMIT),--limit $(LIMIT)) $(if $(TOTAL),--total $(TOTAL)) $(if $(STRICT),--strict)
+
+demos: $(READY)  ## the demos as apps, on this machine only, with a token
+	@$(PY) tools/demos.py $(DEMO_ARGS)
+
+site: $(READY)  ## the course as a searchable static site in build/site
+	@$(PY) tools/website.py
+
+slides: $(READY)  ## slides of every lesson in build/slides (NB=notebooks/01_x.ipynb for one)
+	@$(PY) tools/slides.py $(NB)
 
 bench: $(READY)  ## speed, as ratios
 	@$(PY) benchmarks/replicas.py

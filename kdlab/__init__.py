@@ -1,5 +1,6 @@
 """kdlab: knowledge distillation, every claim shown with error bars, on your own machine, in seconds."""
 
+import importlib
 import os
 import sys
 import warnings
@@ -38,3 +39,9 @@ from .text import load_text, plain_text
 from .tokens import TokenLoss
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "widgets":  # a tenth of a second, for those who open an explorer
+        return importlib.import_module(".widgets", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,10 @@ import pytest
 import kdlab
 
 # data flows one way: a file imports only from those before it
-ORDER = ("lab multiview sums tasks text models backprop divergences objectives tokens features hidden encoders "
-         "relations exits signals sparse cache fused vocabulary conventions generate api server metrics plots "
-         "intervals store runs replicas live grid distill trainer fit widgets checks").split()
+ORDER = ("lab start multiview sums tasks rendered text models backprop divergences objectives tokens features "
+         "hidden encoders relations exits signals sparse cache fused vocabulary conventions generate api "
+         "server metrics plots intervals store runs replicas live grid distill trainer fit panel explorers "
+         "races tradeoff widgets checks").split()
 FILES = sorted(Path(kdlab.__file__).parent.glob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 

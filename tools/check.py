@@ -1,4 +1,4 @@
-"""Everything that is tested: ruff, pytest with doctests, nbval on every lesson; all of it, then one summary."""
+"""Everything that is tested: ruff, pytest with doctests, nbval on lessons and demos; all of it, then one summary."""
 
 import re
 import subprocess
@@ -31,7 +31,8 @@ def part(name, command):
 
 
 def main():
-    lessons = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    lessons = [str(p.relative_to(ROOT)) for place in ("[0-9][0-9]_*.ipynb", "demos/*.ipynb")
+               for p in sorted((ROOT / "notebooks").glob(place))]
     parts = {"ruff": [*PYTHON, "ruff", "check", "."], "pytest": [*PYTHON, "pytest"]}
     results = [part(name, command) for name, command in parts.items()]
     results.append(part("nbval", [*NBVAL, *lessons]) if lessons else (False, "nbval   FAILED  no lesson in notebooks/"))

@@ -30,14 +30,17 @@ def check_interpreter():
 
 
 def quieten(prefix):
-    """JupyterLab's defaults under this prefix: it asks nobody for news or updates, and shows no question about it."""
-    settings = Path(prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    settings.parent.mkdir(parents=True, exist_ok=True)
+    """JupyterLab's defaults under this prefix: no news, no question about it, no grader's menu before a learner."""
     quiet = {"fetchNews": "false", "checkForUpdates": False}
-    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": quiet}))
+    wanted = {"share/jupyter/lab/settings/overrides.json": {"@jupyterlab/apputils-extension:notification": quiet},
+              "etc/jupyter/labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}}}
+    for name, settings in wanted.items():
+        path = Path(prefix) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
 
 
-def main(extras="test"):
+def main(extras="test,teach,site"):
     check_interpreter()
     ready, unfinished = VENV / ".ready", VENV / ".unfinished"
     if unfinished.exists():

@@ -24,7 +24,7 @@ def main():
         venv.create(place, with_pip=True)
         python = Path(place) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pip = [str(python), "-m", "pip"]
-        subprocess.run([*pip, "install", "-q", TORCH, "-e", ".[test,teach]"], cwd=ROOT, check=True)
+        subprocess.run([*pip, "install", "-q", TORCH, "-e", ".[test,teach,site]"], cwd=ROOT, check=True)
         freeze = subprocess.run([*pip, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True)
     new = ROOT / "constraints.txt.new"
     new.write_text(constraints(freeze.stdout), encoding="utf-8")

@@ -1,0 +1,51 @@
+"""Sphinx's settings for the course's site; tools/website.py copies docs/ and the notebooks together and builds."""
+
+import reference  # beside tools/website.py, which runs Sphinx
+
+project = "kdlab"
+html_title = "kdlab: a course on knowledge distillation"
+author = "the kdlab authors"
+copyright = "the kdlab authors, MIT licence"
+language = "en"
+smartquotes = False  # shapes are written (..., V), in code and in text
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinxcontrib.bibtex"]
+
+nb_execution_mode = "off"  # the lessons as they were executed and committed
+nb_ipywidgets_js = {}      # a page has no kernel, and would fetch the controls from the network
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+
+# from a package, not from the network: tools/assets.py
+mathjax_path = "mathjax/tex-svg.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # the menu's own extras would come from the network
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # torch's own texts are not ours to repeat
+add_module_names = False
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["kdlab.css"]
+html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
+html_favicon = "_static/kdlab.svg"
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_start": [], "navbar_center": [], "navbar_end": [], "navbar_persistent": [],  # the sidebar has it all
+    "use_fullscreen_button": False,
+    "use_download_button": True,
+    "search_bar_text": "Search the course",
+    "logo": {"text": "kdlab"},
+    "footer_start": [],
+}
+pygments_style = "default"
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", reference.process)

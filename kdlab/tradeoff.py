@@ -1,0 +1,147 @@
+"""An explorer for choosing: accuracy, bytes and latency of students of several sizes, and what a budget buys."""
+
+import statistics
+import time
+
+import pandas as pd
+import torch
+
+from .distill import distill, train
+from .intervals import Estimate
+from .lab import threads_for
+from .metrics import parameters
+from .models import convnet, mlp
+from .panel import Explorer, choice, large, slider
+from .plots import COLOURS, Picture
+from .tasks import splits
+
+BEST, SMALLEST = "the most accurate", "the smallest not surely worse"
+ANY = 1000  # per cent of the teacher's latency: no budget
+
+
+def latency_ratios(models, reference, x, blocks=8, calls=30):
+    """How long each model takes for x, as a share of the reference: {name: Estimate}, in one process, by turns.
+
+    models: {name: module}; x (1, …): one input; blocks: repeats of the whole round, the units of the interval.
+
+    >>> layer = torch.nn.Linear(4, 2)
+    >>> found = latency_ratios({"same": layer}, layer, torch.zeros(1, 4))
+    >>> len(found["same"].values)
+    8
+    """
+    rounds = {name: [] for name in models}
+
+    def seconds(model):
+        took = []
+        for _ in range(calls):
+            began = time.perf_counter()
+            model(x)
+            took.append(time.perf_counter() - began)
+        return statistics.median(took)
+
+    with torch.no_grad(), threads_for(reference):
+        for model in [reference, *models.values()]:
+            model.eval()(x)  # the first call pays for what later ones find ready
+        for _ in range(blocks):
+            whole = seconds(reference)
+            for name, model in models.items():
+                rounds[name].append(100 * seconds(model) / whole)
+    return {name: Estimate(pd.Series(values), "latency", "%", 0, "repeats on this machine")
+            for name, values in rounds.items()}
+
+
+def pick(accuracy, size, latency, size_budget, latency_budget, rule=BEST):
+    """The name that a budget buys and the names that fit: (name or None, names).
+
+    accuracy, latency: {name: Estimate}; size: {name: number}. rule: `BEST` takes the largest mean; `SMALLEST` the
+    smallest whose paired difference to that one is not surely below zero.
+
+    >>> e = {k: Estimate(pd.Series([v, v, v, v + 1.0]), "accuracy", "%") for k, v in {"a": 1.0, "b": 9.0}.items()}
+    >>> pick(e, {"a": 1, "b": 2}, e, size_budget=2, latency_budget=100)
+    ('b', ['a', 'b'])
+    >>> pick(e, {"a": 1, "b": 2}, e, size_budget=1, latency_budget=100)
+    ('a', ['a'])
+    """
+    fits = [n for n in accuracy if size[n] <= size_budget and latency[n].mean <= latency_budget]
+    if not fits:
+        return None, fits
+    best = max(fits, key=lambda n: accuracy[n].mean)
+    if rule == SMALLEST:
+        equal = [n for n in fits if n == best or (accuracy[n] - accuracy[best]).verdict() != "hurts"]
+        return min(equal, key=lambda n: size[n]), fits
+    return best, fits
+
+
+def choose_student_explorer(runs=None, teachers=None):
+    """Students of several sizes on accuracy, bytes and latency, and the one that a budget buys → `Explorer`.
+
+    runs: {name: Runs} with one run a split, and teachers: Runs of the same splits, with which latency is compared;
+    where they are missing, seven sizes are distilled on the digits (some ten seconds).
+
+    >>> from kdlab import convnet, mlp, splits, train
+    >>> tasks = splits("digits", 4)
+    >>> sizes = {f"mlp {w}": train(mlp(w), tasks, epochs=1) for w in (4, 16)}
+    >>> choose_student_explorer(sizes, train(mlp(64), tasks, epochs=1)).move(rule=SMALLEST).answer["error"]
+    ''
+    """
+    if runs is None:
+        tasks = splits("digits", 6, sizes=(1000, 437, 360))
+        teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=12, batch=64)
+        students = [*(mlp(w) for w in (8, 16, 32, 64, 128)), convnet(2, 4), convnet(4, 8)]
+        runs = {s.__name__: distill(s, teachers, tasks, epochs=25, batch=64) for s in students}
+    task = next(iter(runs.values())).tasks[teachers.frame["unit"].iloc[0]]
+    everyone = runs | {"the teacher": teachers}
+    modules = {name: r.module_of_unit(task) for name, r in everyone.items()}
+    accuracy = {name: r.estimate() for name, r in everyone.items()}
+    size = {name: 4 * parameters(m) / 1000 for name, m in modules.items()}
+    latency = latency_ratios(modules, modules[list(everyone)[-1]], task.validation.x[:1])
+
+    def draw(kilobytes, share, rule):
+        name, fits = pick(accuracy, size, latency, kilobytes, share, rule)
+        return _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
+
+    steps = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0, 1000.0]
+    steps = [s for s in steps if s < max(size.values())] + [float(round(max(size.values()) + 1))]
+    shares = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, ANY]
+    return Explorer("Choose a student", [
+        slider("kilobytes", "Budget: size", steps, min(steps, key=lambda s: abs(s - 20)), [f"{s:g} kB" for s in steps]),
+        slider("share", "Budget: latency", shares, ANY, [f"{s} % of the teacher's" for s in shares[:-1]] + ["any"]),
+        choice("rule", "Pick", [BEST, SMALLEST])], draw)
+
+
+def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
+    order = sorted(accuracy, key=lambda n: -size[n])
+    colours = [COLOURS[1] if n == name else COLOURS[0] if n in fits else "#B0B0B0" for n in order]
+    figure, context = large(13, 1.2 + 0.5 * len(order))
+    with context:
+        left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=[1.4, 1, 1])
+        for i, (n, colour) in enumerate(zip(order, colours, strict=True)):
+            e, slow = accuracy[n], latency[n]
+            left.errorbar(e.mean, -i, xerr=e.half_width(), fmt="o", capsize=5, markersize=10, color=colour)
+            middle.barh(-i, size[n], color=colour, height=0.6)
+            right.barh(-i, slow.mean, xerr=slow.half_width(), capsize=4, color=colour, height=0.6)
+        left.set_yticks([-i for i in range(len(order))], [f"▸ {n}" if n == name else n for n in order])
+        middle.axvline(kilobytes, color="black", linestyle="--")
+        if share < ANY:
+            right.axvline(share, color="black", linestyle="--")
+        left.set_xlabel("accuracy on validation (%)")
+        middle.set_xlabel("size (kB in float32)")
+        right.set_xlabel("latency (teacher = 100 %)")
+    lines = ["Nothing fits: raise a budget."]
+    if name:
+        lines = [f"Picked: {name}, accuracy {accuracy[name]}, {size[name]:.1f} kB, latency {latency[name]} of the "
+                 "teacher's."]
+    for other in sorted((n for n in accuracy if name and n != name), key=lambda n: -accuracy[n].mean):
+        difference = accuracy[other] - accuracy[name]
+        reason = "" if other in fits else " (outside the budget)"
+        word = {"helps": "surely better", "hurts": "surely worse"}.get(difference.verdict(), "cannot tell")
+        lines.append(f"{other}: {difference}, {word}; {size[other]:.1f} kB, latency {latency[other]}{reason}")
+    lines.insert(0, f"Within {kilobytes:g} kB and {f'{share} %' if share < ANY else 'any'} latency: {len(fits)} of "
+                 f"{len(accuracy)}.")
+    count = len(next(iter(accuracy.values())).values)
+    any_share = f"{share} %" if share < ANY else "any share"
+    return Picture(figure, f"A row for each student, the largest first. Bars at the dots are 95 % intervals over "
+                   f"{count} splits, those of latency over repeats on this machine, batch 1. Dashed: the budgets; "
+                   f"grey: outside them; orange: what they buy, {rule}.", "Three panels with a row for each student: "
+                   f"accuracy with error bars, size with the budget of {kilobytes:g} kB, latency with that of "
+                   f"{any_share} of the teacher's. The one picked is marked, and named in the text below."), lines

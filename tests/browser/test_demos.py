@@ -1,0 +1,165 @@
+"""Each demo in a real browser: JupyterLab and Voilà, moved by keyboard; and a still picture where nothing runs."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT, TOKEN, free_port, own_jupyter, served
+
+# the controls of each demo by role and accessible name; the first is the one that is moved
+CONTROLS = {
+    "1_temperature": {"Temperature T": "slider", "Image": "slider", "Logits from": "combobox", "Axis": "combobox",
+                      "Teacher's logits": "textbox", "Student's logits": "textbox"},
+    "2_distillation_race": {"Temperature T": "slider", "α, weight of the teacher": "slider",
+                            "Labels a class": "slider", "Wrong labels": "slider", "The teacher saw": "combobox"},
+    "3_hidden_layers": {"Image": "slider", "Layer": "combobox", "Hints by": "combobox", "Show": "combobox"},
+    "4_two_peaks": {"Distance of the peaks": "slider", "Left peak's share": "slider", "β of the JSD": "slider",
+                    "Skew": "slider", "Student starts": "combobox"},
+    "5_choose_a_student": {"Budget: size": "slider", "Budget: latency": "slider", "Pick": "combobox"},
+}
+DEMOS = sorted(path.stem for path in (ROOT / "notebooks" / "demos").glob("*.ipynb"))
+each_demo = pytest.mark.parametrize("demo", DEMOS)
+
+
+def explorer(page):
+    """The explorer on the page, once it shows its picture."""
+    found = page.locator(".kdlab-explorer")
+    found.locator("img").wait_for()
+    return found
+
+
+def state(found):
+    """What the explorer shows: (picture, alt text, numbers, error)."""
+    return (found.locator("img").get_attribute("src"), found.locator("img").get_attribute("alt"),
+            found.locator(".kdlab-numbers").inner_text(), found.locator(".kdlab-error").inner_text())
+
+
+def settled(page):
+    """Wait until the picture is that of the controls as they stand."""
+    page.wait_for_function("document.querySelector('.kdlab-status').textContent === ''")
+
+
+def press(page, control, *keys):
+    """Give keys to a control that has the focus, then wait for the answer; what was shown before and after."""
+    found = explorer(page)
+    before = state(found)
+    control.focus()
+    for key in keys:
+        page.keyboard.press(key)
+    settled(page)
+    return before, state(found)
+
+
+def check_reacts(page, demo):
+    """Every control has its name; the first, moved by a key, gives a new picture, alt text and numbers."""
+    found, controls = explorer(page), CONTROLS[demo]
+    assert found.locator("input, select").count() == len(controls)
+    for name, role in controls.items():
+        assert found.get_by_role(role, name=name, exact=True).count() == 1, name
+    name, role = next(iter(controls.items()))
+    control = found.get_by_role(role, name=name, exact=True)
+    spoken = control.get_attribute("aria-valuetext")
+    before, after = press(page, control, "ArrowRight")
+    assert after[0] != before[0] and after[0].startswith("data:image/png;base64,")
+    assert after[2] != before[2] and after[3] == ""
+    assert control.get_attribute("aria-valuetext") != spoken
+    assert page.evaluate("document.activeElement.type") == "range"  # no other cell was chosen by the key
+    assert found.locator("[aria-live=polite]").count() == 1
+
+
+def test_all_demos_are_here():
+    assert list(CONTROLS) == DEMOS
+
+
+@each_demo
+def test_untrusted_and_never_run_it_shows_its_picture(page, lab, demo):
+    page.goto(lab(f"notebooks/demos/{demo}.ipynb"))
+    image = page.locator(".jp-OutputArea figure img")
+    image.wait_for()
+    assert image.evaluate("i => i.complete && i.naturalWidth") > 500
+    assert len(image.get_attribute("alt")) > 40
+    assert page.locator(".jp-OutputArea samp").count() >= 2  # the numbers
+    assert page.locator(".kdlab-explorer").count() == 0
+
+
+@each_demo
+def test_jupyterlab(page, lab, demo):
+    page.goto(lab(f"notebooks/demos/{demo}.ipynb"))
+    page.locator(".jp-CodeCell").wait_for()
+    page.get_by_text("| Idle").wait_for()  # what is run before the kernel is there is lost
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    check_reacts(page, demo)
+
+
+@pytest.mark.parametrize("demo", DEMOS[1:4:2])  # the same front end as in JupyterLab: two will do
+def test_voila(page, voila, demo):
+    page.goto(voila(demo))
+    check_reacts(page, demo)
+
+
+def test_voila_lists_the_demos_and_no_page_names_a_cdn(page, voila):
+    page.goto(voila())
+    assert page.get_by_role("link").count() == len(DEMOS)
+    for address in (voila(), voila(DEMOS[3])):
+        with urllib.request.urlopen(address) as answer:
+            text = answer.read().decode()
+        assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+|(?:url|import)\([\"']?https?:[^)]+", text) == []
+        assert re.findall(r"cdnjs|cdn\.|unpkg|jsdelivr|googleapis", text) == []
+
+
+def test_without_the_token_nothing_is_shown(page, voila):
+    for address in (voila(token=""), voila(DEMOS[0], token=""), voila(DEMOS[0], token="?token=wrong")):
+        page.goto(address)
+        assert "/login" in page.url
+        assert page.locator(".kdlab-explorer, .jp-OutputArea, main ol a").count() == 0
+
+
+def test_the_last_of_many_values_wins_and_errors_are_text(page, voila):
+    page.goto(voila("1_temperature"))
+    found = explorer(page)
+    T = found.get_by_role("slider", name="Temperature T", exact=True)
+    _, after = press(page, T, "Home", *["ArrowRight"] * 7, "End")
+    assert "at T = 20" in after[2] and "T = 20" in after[1]
+    found.get_by_role("combobox", name="Logits from").select_option("typed logits")
+    typed = found.get_by_role("textbox", name="Teacher's logits")
+    typed.fill("2, x")
+    before, wrong = press(page, typed, "Enter")
+    assert "'2, x' must be numbers" in wrong[3]
+    assert "at T = 20" in wrong[2] and wrong[0].startswith("data:image/png")
+    typed.fill("20, 0, 0, 0, 0")
+    _, mended = press(page, typed, "Enter")
+    assert mended[3] == "" and mended[0] != wrong[0] and "Teacher at T = 20: a 40.4" in mended[2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_taken_port_moves_on_and_ctrl_c_ends_server_and_kernels(tmp_path):
+    pytest.importorskip("voila")
+    cell = nbformat.v4.new_code_cell("import os\nprint('PID', os.getpid(), 'END')")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "1_a.ipynb")
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "tools/demos.py", f"--port={port}", f"--token={TOKEN}", f"--directory={tmp_path}"]
+        with served(command, own_jupyter(tmp_path / "own"), r"all:") as (process, said):
+            base = re.search(r"http://127\.0\.0\.1:(\d+)/", said[-1])
+            assert int(base[1]) != port
+            with urllib.request.urlopen(f"{base[0]}voila/render/1_a.ipynb?token={TOKEN}") as answer:
+                kernel = int(re.search(r"PID (\d+) END", answer.read().decode())[1])
+            assert Path(f"/proc/{kernel}").exists() or not Path("/proc").exists()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            with pytest.raises(ProcessLookupError):
+                os.kill(kernel, 0)
+
+
+def test_a_folder_without_demos_is_said(tmp_path):
+    found = subprocess.run([sys.executable, "tools/demos.py", f"--directory={tmp_path}"], cwd=ROOT, text=True,
+                           capture_output=True)
+    assert found.returncode == 1 and "no notebook in" in found.stderr

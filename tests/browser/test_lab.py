@@ -1,0 +1,68 @@
+"""JupyterLab by `make lab`'s own command: lesson 00 opens, runs whole, and answers an exercise and a prediction."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT, TOKEN, free_port, own_jupyter, served
+
+FIRST = "notebooks/00_start_here.ipynb"
+
+
+@pytest.fixture
+def made_lab(tmp_path):
+    """The server that `make lab` starts, on a copy of lesson 00; its address and the copy."""
+    if shutil.which("make") is None:
+        pytest.skip("no make: on Debian, apt-get install make")
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / FIRST, tmp_path / FIRST)
+    port = free_port()
+    arguments = f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}"
+    said = subprocess.run(["make", "-s", "-n", "lab", f"LAB_ARGS={arguments}"], cwd=ROOT, capture_output=True,
+                          text=True, check=True).stdout.replace("\\\n", " ")
+    command = shlex.split(next(line for line in said.splitlines() if "-m jupyterlab" in line))
+    command[0] = sys.executable  # the interpreter of these tests, whichever that is
+    with served(command, own_jupyter(tmp_path / "own"), r"is running at|http://127", cwd=tmp_path):
+        yield f"http://127.0.0.1:{port}/?token={TOKEN}", tmp_path / FIRST
+
+
+def run_all(page):
+    page.get_by_text("| Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
+    address, path = made_lab
+    page.goto(address)
+    page.get_by_role("heading", name="00 · Start here").wait_for()
+    assert page.url.split("?")[0].endswith(f"/lab/tree/{FIRST}")
+    run_all(page)
+    page.get_by_text("| Busy").wait_for()
+    page.get_by_text("| Idle").wait_for()
+
+    page.keyboard.press("Escape")  # a new cell below the last
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.type('kd.check("00.1", "B")')
+    page.keyboard.press("Shift+Enter")
+    page.get_by_text("Exercise 00.1: right").wait_for()
+
+    predict = page.locator(".jp-OutputArea-output details", has_text="Answer").first
+    predict.scroll_into_view_if_needed()
+    assert not predict.locator("p").first.is_visible()
+    predict.locator("summary").click()
+    assert predict.locator("p").first.is_visible()
+
+    page.keyboard.press("Control+s")
+    page.locator(".jp-mod-current.jp-mod-dirty").wait_for(state="detached")
+    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source]
+    assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
+    kinds = [out.output_type for cell in code for out in cell.outputs]
+    assert "error" not in kinds and not [o for c in code for o in c.outputs if o.get("name") == "stderr"]
+    assert any(re.search(r"Claim: .*\nholds", o.get("data", {}).get("text/plain", "") + o.get("text", ""))
+               for cell in code for o in cell.outputs)

@@ -1,0 +1,90 @@
+"""Execute a homework's cells in this process: which of its checks fail, with an answer of the caller's own."""
+
+import contextlib
+import copy
+import functools
+import io
+import random
+import re
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import numpy as np
+import torch
+
+import kdlab  # noqa: F401  # the environment before a notebook's threads
+
+
+def failed(path, question=None, answer=None):
+    """The grade ids of the check cells that fail in the notebook at `path`, as a set.
+
+    question: "hw1-q2" runs the setup cells and that question's cells alone; None runs every cell.
+    answer: the whole code of that question's solution cell, in place of the notebook's own.
+    A cell that raises does not stop the cells after it, as when a submission is graded.
+    """
+    cells, (namespace, state) = _cells(path), _setup(Path(path).resolve(), Path(path).read_bytes())
+    wanted = [cell for cell in cells if question in (None, _question(cell))]
+    if not any("-q" in name(cell) for cell in wanted):
+        raise ValueError(f"failed: question must be one of {Path(path).stem}'s, got {question!r}")
+    namespace, wrong = _own_copy(namespace), {}
+    _restore(state)
+    for cell in wanted:
+        if name(cell) and "-q" not in name(cell):
+            continue
+        replaced = answer is not None and name(cell) == question
+        error = _execute(answer if replaced else cell.source, namespace, name(cell))
+        if error is not None and cell.metadata.nbgrader.get("grade"):
+            wrong[name(cell)] = error
+    failed.errors = wrong  # what each said, for a test's own message
+    return set(wrong)
+
+
+def name(cell):
+    """A cell's grade id, or ""."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
+def _question(cell):
+    found = re.match(r"hw\d+-q\d+(?=-|$)", name(cell))
+    return found and found[0]
+
+
+def _cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@functools.lru_cache(maxsize=4)
+def _setup(path, content):
+    namespace = {"__name__": "__main__"}
+    for cell in _cells(path):
+        if "-q" not in name(cell):
+            error = _execute(cell.source, namespace, name(cell))
+            if error is not None:
+                raise RuntimeError(f"{path.stem}: the setup cell {name(cell)} fails") from error
+    return namespace, (torch.get_rng_state(), np.random.get_state(), random.getstate())
+
+
+def _restore(state):
+    torch.set_rng_state(state[0])
+    np.random.set_state(state[1])
+    random.setstate(state[2])
+
+
+def _own_copy(namespace):
+    """A copy that an answer may spoil: only modules, and what cannot be copied, are shared."""
+    memo, copied = {id(value): value for value in namespace.values() if isinstance(value, ModuleType)}, {}
+    for key, value in namespace.items():
+        try:
+            copied[key] = value if key == "__builtins__" else copy.deepcopy(value, memo)
+        except Exception:
+            copied[key] = value
+    return copied
+
+
+def _execute(source, namespace, label):
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            exec(compile(source, f"<{label}>", "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        return error

@@ -1,0 +1,62 @@
+"""Serve the demos as apps with Voilà, on this machine only, behind a token: python tools/demos.py [--port N]
+
+Prints the address to open; a port that is taken moves on to another. Ctrl-C ends the server and its kernels.
+Nothing comes from a CDN: the templates in tools/voila leave out what Voilà's own would load from one.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the kernels
+os.environ["JUPYTER_PATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).resolve().parent / "voila"), os.environ.get("JUPYTER_PATH")]))
+
+
+def settings(directory, port, token):
+    """What Voilà is asked for: loopback only, the token, our templates, and no override of them by an address."""
+    return {"Voila": {"ip": "127.0.0.1", "port": port, "token": token, "root_dir": str(directory),
+                      "open_browser": True, "log_level": "WARN"},
+            "VoilaConfiguration": {"template": "kdlab", "classic_tree": True, "allow_template_override": "NO",
+                                   "allow_theme_override": "NO", "show_tracebacks": False},
+            "VoilaExporter": {"nb_ipywidgets_js": {}}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--token", default=None, help="made anew where none is given")
+    parser.add_argument("--directory", type=Path, default=ROOT / "notebooks" / "demos")
+    options = parser.parse_args()
+    try:
+        from traitlets.config import Config
+        from voila.app import Voila
+    except ImportError:
+        return "demos: Voilà is missing; install it with: pip install -c constraints.txt voila"
+    demos = sorted(options.directory.glob("*.ipynb"))
+    if not demos:
+        return f"demos: no notebook in {options.directory}"
+    token = options.token or secrets.token_urlsafe(24)
+
+    class Served(Voila):
+        """Voilà, which says where it is in place of opening a browser: its own log hides the token."""
+
+        def launch_browser(self):
+            here = f"http://127.0.0.1:{self.port}/"
+            print("Demos, for this machine only; Ctrl-C ends them.", f"\n  all:  {here}?token={token}", flush=True)
+            for path in demos:
+                print(f"  {path.stem}:  {here}voila/render/{path.name}?token={token}", flush=True)
+
+    app = Served(config=Config(settings(options.directory, options.port, token)))
+    app.initialize([])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
+    app.start()
+    print("Ended.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Grade a folder of submissions: python tools/grade.py DIR [--out DIR] [--limit S] [--total S] [--strict]
+
+DIR/<student>/…/<any name>.ipynb → a gradebook (SQLite, nbgrader's), grades.csv and HTML feedback in build/grading/.
+This runs the students' code: in bubblewrap where the system has it; see docs/grading.md.
+"""
+
+import argparse
+import csv
+import html
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import sandbox
+from homework import HOMEWORK, HomeworkError, grade_id, instructors, release, the_secret, variant
+from marking import Limits, mark
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbformat.v4 import new_markdown_cell
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import CheckCellMetadata, GetGrades, OverwriteKernelspec, SaveAutoGrades
+from runner import ROOT, read, write
+from sqlalchemy.exc import SAWarning
+from submissions import find, restored
+from traitlets.config import Config
+
+REMARKS = "remarks.json"
+MATHJAX = re.compile(r"<!-- Loading mathjax macro -->.*?<!-- End of mathjax configuration -->", re.DOTALL)  # a CDN's
+
+
+class GradingError(Exception):
+    """The run cannot go on; the message says what to change."""
+
+
+def course(out, student, homework):
+    """nbgrader's view of one submission below `out`."""
+    config = Config()
+    config.CourseDirectory.update(root=str(out), student_id=student, assignment_id=homework)
+    return {"coursedir": CourseDirectory(config=config), "config": config, "log": logging.getLogger("kdlab.grading")}
+
+
+def gradebook(out):
+    return Gradebook(f"sqlite:///{out / 'gradebook.db'}")
+
+
+def prepare(out, name, settled):
+    """Put one homework into the gradebook, hidden tests and all."""
+    source = out / "source" / name / f"{name}.ipynb"
+    with gradebook(out) as book:
+        try:
+            earlier = book.find_notebook(name, name)
+            before = {cell.name for cell in earlier.source_cells}, len(earlier.submissions)
+        except MissingEntry:
+            before = set(), 0
+    now = {grade_id(cell) for cell in settled.cells if grade_id(cell)}
+    if before[1] and before[0] != now:
+        raise GradingError(f"{name} has other cells than when {before[1]} submissions were graded into {_short(out)}/ "
+                           "(another secret?): use another OUT=")
+    if before[1] and source.exists() and read(source) != settled:
+        print(f"{name} has changed since it was graded into {_short(out)}/ (another secret?): earlier grades stay")
+    source.parent.mkdir(parents=True, exist_ok=True)
+    write(settled, source)
+    maker = GenerateAssignment(**course(out, ".", name))
+    maker.force = True
+    maker.start()
+
+
+def grade(out, one, reference, released, limits):
+    """Run one submission, write its grades and feedback; what came to light is added to its remarks."""
+    notebook, remarks = restored(reference, released, one.cells)
+    one.remarks += remarks
+    place = out / f"submitted/{one.student}/{one.homework}/{one.homework}.ipynb"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write(notebook, place)
+    known = _known(out, one)
+
+    def run(notebook, resources):
+        one.remarks += mark(notebook, reference, limits)
+        return notebook, resources
+
+    grader = Autograde(**course(out, one.student, one.homework))
+    grader.force = True
+    grader.sanitize_preprocessors = [OverwriteKernelspec, CheckCellMetadata]
+    grader.autograde_preprocessors = [run, SaveAutoGrades, CheckCellMetadata]
+    try:
+        grader.start()
+    except BaseException:
+        if not known:  # no empty grade is left behind
+            with gradebook(out) as book:
+                book.update_or_create_student(one.student)
+                book.update_or_create_submission(one.homework, one.student)
+                book.remove_submission(one.homework, one.student)
+        raise
+    feedback(out, one, released)
+
+
+def _known(out, one):
+    with gradebook(out) as book:
+        try:
+            return book.find_submission(one.homework, one.student)
+        except MissingEntry:
+            return None
+
+
+def feedback(out, one, released):
+    """nbgrader's HTML feedback, with the remarks on top, without hidden tests and without their tracebacks."""
+    seen = {grade_id(cell): cell.source for cell in released.cells if grade_id(cell)}
+
+    def told(notebook, resources):
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
+                cell.source = seen[grade_id(cell)]
+                for output in cell.outputs:
+                    if output.output_type == "error":
+                        output.traceback = [f"{output.ename}: {output.evalue}"]
+        if one.remarks:
+            lines = "".join(f"<li>{html.escape(remark)}</li>" for remark in one.remarks)
+            notebook.cells.insert(0, new_markdown_cell(f"**Remarks**\n\n<ul>{lines}</ul>"))
+        return notebook, resources
+
+    maker = GenerateFeedback(**course(out, one.student, one.homework))
+    maker.force = True
+    maker.preprocessors = [GetGrades, told, CSSHTMLHeaderPreprocessor]
+    maker.config.HTMLExporter.sanitize_html = True
+    maker.start()
+    page = out / f"feedback/{one.student}/{one.homework}/{one.homework}.html"
+    page.write_text(MATHJAX.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def table(out, remarks):
+    """Write grades.csv from the gradebook and the remarks; nothing half-written is left."""
+    rows, questions, most = {}, set(), {}
+    with gradebook(out) as book:
+        for assignment in book.assignments:
+            most[assignment.name] = f"{assignment.max_score:g}"
+            for submission in book.assignment_submissions(assignment.name):
+                row = {"total": f"{submission.score:g}", "max": f"{submission.max_score:g}"}
+                for grade in (g for notebook in submission.notebooks for g in notebook.grades):
+                    number = int(re.search(r"-q(\d+)", grade.name)[1])
+                    questions.add(number)
+                    row[number] = row.get(number, 0) + grade.score
+                rows[submission.student.id, assignment.name] = row
+    for student, said in remarks.items():
+        for homework, lines in said.items():
+            row = rows.setdefault((student, homework), {"total": "0", "max": most.get(homework, "")})
+            row["remark"] = "; ".join(lines)
+    with (new := out / "grades.csv.new").open("w", newline="", encoding="utf-8-sig") as file:  # marked UTF-8
+        writer = csv.writer(file)
+        writer.writerow(["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"])
+        for (student, homework), row in sorted(rows.items()):
+            points = [f"{row[n]:g}" if n in row else "" for n in sorted(questions)]
+            writer.writerow([student, homework, row["total"], row["max"], *points, row.get("remark", "")])
+    new.replace(out / "grades.csv")
+    return rows
+
+
+def _short(path):
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _quiet(out):
+    """What nbgrader has to say goes to a file."""
+    warnings.filterwarnings("ignore", category=SAWarning)
+    log = logging.getLogger("kdlab.grading")
+    log.propagate = False
+    log.handlers[:] = [logging.FileHandler(out / "grading.log", mode="w", encoding="utf-8")]
+
+
+def save(out, one, remarks):
+    remarks.setdefault(one.student, {})[one.homework] = one.remarks
+    new = out / f"{REMARKS}.new"
+    new.write_text(json.dumps(remarks, indent=1, ensure_ascii=False), encoding="utf-8")
+    new.replace(out / REMARKS)
+
+
+def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"):
+    """Grade every submission below `directory` into `out`. Raises GradingError and HomeworkError."""
+    if not directory.is_dir():
+        raise GradingError(f"SUBMITTED: expected a folder with a folder for each student, got {directory}")
+    if re.search(r"[\[\]*?{}]", str(out)):
+        raise GradingError(f"OUT: nbgrader takes none of []*?{{}} in a path, got {out}")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for alembic
+    known, secret, barred = instructors(instructor), the_secret(), sandbox.why_not()
+    print("Grading runs the students' code. " + (f"NO SANDBOX: {barred}." if barred else
+          "Their kernels run in bubblewrap: no network, no sight of this folder."), flush=True)
+    if barred and strict:
+        raise GradingError("STRICT=1 and no sandbox: nothing was run")
+    limits.inside = not barred
+    found, lines = find(directory, known)
+    print(*lines, sep="\n", end="\n" * bool(lines), flush=True)
+    if not found:
+        raise GradingError(f"SUBMITTED: no student's folder in {directory}")
+    out.mkdir(parents=True, exist_ok=True)
+    _quiet(out)
+    remarks = json.loads((out / REMARKS).read_text(encoding="utf-8")) if (out / REMARKS).exists() else {}
+    names = sorted({one.homework for one in found if one.cells is not None})
+    references = {name: variant(read(known[name]), name, secret) for name in names}
+    for name, settled in references.items():
+        prepare(out, name, settled)
+    try:
+        for one in found:
+            _one(out, one, references, limits)
+            save(out, one, remarks)
+            score = table(out, remarks)[one.student, one.homework]
+            points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
+            print(f"{one.student:<20} {one.homework:<5} {points:<12} {'; '.join(one.remarks)}", flush=True)
+    finally:
+        table(out, remarks)
+    print(f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/")
+
+
+def _one(out, one, references, limits):
+    if one.cells is None:
+        if _known(out, one):
+            one.remarks.append("the earlier grade stays")
+        return
+    reference = references[one.homework]
+    try:
+        grade(out, one, reference, release(reference), limits)
+    except Exception as error:  # whatever it is, the others are graded
+        logging.getLogger("kdlab.grading").exception(one.student)
+        one.remarks.append(f"could not be graded ({type(error).__name__}; see grading.log)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("submitted", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "grading")
+    parser.add_argument("--limit", type=int, default=30, help="seconds a cell")
+    parser.add_argument("--total", type=int, help="seconds a submission; ten times --limit where not given")
+    parser.add_argument("--strict", action="store_true", help="refuse to run without a sandbox")
+    parser.add_argument("--instructor", type=Path, default=HOMEWORK / "instructor", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    try:
+        limits = Limits(options.limit, options.total or 10 * options.limit)
+        run(options.submitted.resolve(), options.out.resolve(), limits, options.strict, options.instructor.resolve())
+    except (GradingError, HomeworkError) as error:
+        return f"make grade: {error}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted: the submissions listed above are graded; run it again for the others.")
