@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, TOKEN, free_port, own_jupyter, served
+from servers import ROOT, TOKEN, free_port, own_jupyter, served
 
 # the controls of each demo by role and accessible name; the first is the one that is moved
 CONTROLS = {

@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT, TOKEN, free_port, own_jupyter, served
+from servers import ROOT, TOKEN, free_port, own_jupyter, served
 
 FIRST = "notebooks/00_start_here.ipynb"
 
