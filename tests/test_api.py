@@ -11,7 +11,9 @@ from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from kdlab import language_model
 from kdlab.api import Answer, APITeacher, to_ids, to_top_k
@@ -248,3 +250,27 @@ def test_bad_arguments_are_named(options, words):
         with pytest.raises(kind, match="^APITeacher: .* must be"):
             call()
     assert asked.calls == 0 and asked.complete([], 1) == []
+
+
+def test_a_proxy_is_no_way_to_this_machine(monkeypatch):
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with misbehaving((200, GOOD, {})) as (url, seen):
+        assert teacher(url, retries=0).complete(["x"], 2, top_logprobs=2)[0].text == "ab" and len(seen) == 1
+
+
+def test_after_an_error_what_was_not_begun_is_not_asked():
+    with misbehaving((400, {"error": "no"}, {})) as (url, seen):
+        with pytest.raises(ConnectionError, match="answered 400"):
+            teacher(url, retries=0).complete([f"question {i}" for i in range(50)], 2)
+        assert len(seen) < 25  # one worker: those under way when the first error came
+
+
+def test_a_word_that_the_tokenizer_only_knows_as_unknown_is_refused():
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "no": 1}, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+    assert to_ids(["no"], tokenizer).tolist() == [1]
+    with pytest.raises(ValueError, match="'yes' is no piece"):
+        to_ids(["yes"], tokenizer)
