@@ -14,3 +14,7 @@ matplotlib.use("Agg")  # not by MPLBACKEND, which the kernels that some tests st
 # no deadline: another busy process is no failure; the same examples on every run
 settings.register_profile("kdlab", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("kdlab")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: "browser" in item.path.parts)  # last: Playwright keeps an event loop in this thread
