@@ -59,9 +59,14 @@ def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
     assert predict.locator("p").first.is_visible()
 
     page.keyboard.press("Control+s")
-    page.locator(".jp-mod-current.jp-mod-dirty").wait_for(state="detached")
+    for _ in range(300):  # until the new cell, with its answer, is on the disk
+        if "well done" in path.read_text(encoding="utf-8"):
+            break
+        page.wait_for_timeout(100)
     code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source]
     assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
+    assert len(code) == len([c for c in nbformat.read(ROOT / FIRST, 4).cells if c.cell_type == "code"]) + 1
+    assert code[-1].execution_count == len(code)
     kinds = [out.output_type for cell in code for out in cell.outputs]
     assert "error" not in kinds and not [o for c in code for o in c.outputs if o.get("name") == "stderr"]
     assert any(re.search(r"Claim: .*\nholds", o.get("data", {}).get("text/plain", "") + o.get("text", ""))
