@@ -14,7 +14,6 @@ import kdlab as kd  # first: it sets how torch's threads wait
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import DataCollatorWithPadding
 
 SAMPLES = range(100, 104)
 RATES = {True: (1e-4, 2e-4, 5e-4, 1e-3), False: (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3)}  # blocks, or random
@@ -24,7 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "encoders.csv"
 def main():
     kd.setup()
     teacher, tokenizer = kd.text_classifier("docs_bert")
-    collate = DataCollatorWithPadding(tokenizer)
+    collate = kd.Collator(tokenizer)
 
     def encode(part):
         ids = tokenizer(list(part["text"]), truncation=True, max_length=24)

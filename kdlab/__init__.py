@@ -30,8 +30,9 @@ from .lab import doctor, setup
 from .live import EMA, Peers
 from .metrics import accuracy, agreement, ece, entropy, nll, parameters
 from .models import convnet, language_model, mlp, text_classifier
-from .objectives import DISTLoss, DKDLoss, HardLabels, KDLoss, LabelSmoothing
+from .objectives import DISTLoss, DKDLoss, HardLabels, KDLoss, LabelSmoothing, SquaredError
 from .relations import LayerMap, Relations
+from .rows import Collator
 from .runs import Runs
 from .signals import each, ensemble, shuffle_wrong_classes
 from .tasks import load, splits

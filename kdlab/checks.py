@@ -2,8 +2,10 @@
 
 import html
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+
+from .arguments import listed, one_of, text, whole
 
 LESSONS = ("lesson00", "lesson01", "lesson02", "lesson03", "lesson04",
            "lesson05", "lesson06", "lesson07", "lesson08")  # the files in kdlab/exercises
@@ -56,25 +58,26 @@ def predict(question, options, answer, because):
       (b) 2
     Choose before you go on; the answer is folded below the question.
     """
-    if answer not in options:
-        raise ValueError(f"predict: answer must be one of {options}, got {answer!r}")
+    text("predict", "question", question)
+    options = listed("predict", "options", options)
+    if not isinstance(answer, Hashable) or answer not in options:
+        raise ValueError(f"predict: answer must be one of the options {options}, got {answer!r}")
+    text("predict", "because", because)
     letters = [f"({chr(97 + i)}) {o}" for i, o in enumerate(options)]
     markup = (f"<p><b>Predict.</b> {html.escape(question)}</p><p>" + "<br>".join(map(html.escape, letters)) + "</p>"
               + _fold("Answer", f"<p><b>{html.escape(letters[options.index(answer)])}</b>. {html.escape(because)}</p>"))
-    text = "\n  ".join([f"Predict: {question}", *letters])
-    return Card(f"{text}\nChoose before you go on; the answer is folded below the question.", markup)
+    plain = "\n  ".join([f"Predict: {question}", *letters])
+    return Card(f"{plain}\nChoose before you go on; the answer is folded below the question.", markup)
 
 
-def exercise(name):
+def exercise(name, asker="check"):
     """The exercise "LL.n", for example "01.2" in lesson 01.
 
     >>> exercise("01.1").name
     '01.1'
     """
     known = {e.name: e for m in LESSONS for e in importlib.import_module(f"kdlab.exercises.{m}").EXERCISES}
-    if name not in known:
-        raise ValueError(f"check: name must be one of {sorted(known)}, got {name!r}")
-    return known[name]
+    return known[one_of(asker, "name", name, sorted(known))]
 
 
 def judge(name, attempt):
@@ -122,9 +125,7 @@ def hint(name, step=1):
     >>> hint("01.1", 1)
     Hint 1 of ...
     """
-    found = exercise(name)
-    if not isinstance(step, int) or step < 1:
-        raise ValueError(f"hint: step must be a whole number of at least 1, got {step!r}")
+    found, step = exercise(name, "hint"), whole("hint", "step", step, least=1)
     if step <= len(found.hints):
         print(f"Hint {step} of {len(found.hints)}: {found.hints[step - 1]}")
     else:

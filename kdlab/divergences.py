@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from .arguments import fits, number_or_tensor, share
+
 FLOOR = -1e30  # stands for a logit of −inf, so that 0 · log 0 is 0 and its gradient finite
 
 
@@ -41,15 +43,27 @@ def check_shapes(name, student_logits, teacher_logits, mask=None):
         if not torch.is_tensor(z) or not z.is_floating_point():
             kind = z.dtype if torch.is_tensor(z) else type(z).__name__
             raise TypeError(f"{name}: {key} must be a floating-point tensor (..., V), got {kind}")
+        if not z.ndim or not z.shape[-1]:
+            raise ValueError(f"{name}: {key} must have the shape (..., V) with a class or more, got {tuple(z.shape)}")
     s, t = tuple(student_logits.shape), tuple(teacher_logits.shape)
-    if not s or not t or s[-1] != t[-1]:
+    if s[-1] != t[-1]:
         raise ValueError(f"{name}: student_logits {s} and teacher_logits {t} must share the vocabulary axis; "
                          "for padded vocabularies see kdlab.vocabulary.mask_padding")
     if s != t:
         raise ValueError(f"{name}: student_logits {s} and teacher_logits {t} must have the same shape")
-    if mask is not None and (not torch.is_tensor(mask) or tuple(mask.shape) != s[:-1]):
+    if mask is not None:
+        check_mask(name, "mask", mask, s[:-1])
+
+
+def check_mask(name, key, mask, rows):
+    """Raise unless the mask has the shape of the rows and holds true and false, or whole numbers 1 and 0."""
+    if not torch.is_tensor(mask) or tuple(mask.shape) != tuple(rows):
         came = tuple(mask.shape) if torch.is_tensor(mask) else type(mask).__name__
-        raise ValueError(f"{name}: mask must have the shape of the rows {s[:-1]}, got {came}")
+        raise ValueError(f"{name}: {key} must have the shape of the rows {tuple(rows)}, got {came}")
+    if mask.is_floating_point() or mask.is_complex():  # where 0 means "counts", as in attention, it would be reversed
+        raise TypeError(f"{name}: {key} must hold true and false, or whole numbers 1 and 0, got {mask.dtype}")
+    if mask.dtype != torch.bool and (wrong := mask[(mask != 0) & (mask != 1)]).numel():
+        raise ValueError(f"{name}: {key} must hold true and false, or whole numbers 1 and 0, got {int(wrong[0])}")
 
 
 def check_logits(name, student_logits, teacher_logits, mask=None):
@@ -79,10 +93,8 @@ def _floored(logits):
 
 
 def check_temperature(name, temperature):
-    """Raise a ValueError unless every temperature is a finite number above 0."""
-    t = torch.as_tensor(temperature, dtype=torch.float64)
-    if not bool(((t > 0) & torch.isfinite(t)).all()):
-        raise ValueError(f"{name}: temperature must be above 0 and finite, got {temperature!r}")
+    """The temperature, a number or a tensor (..., 1); ValueError unless each is finite and above 0."""
+    return number_or_tensor(name, "temperature", temperature, above=0)
 
 
 def reduce_rows(name, rows, mask=None, reduction="mean"):
@@ -91,7 +103,7 @@ def reduce_rows(name, rows, mask=None, reduction="mean"):
     >>> reduce_rows("example", torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
     2.0
     """
-    if reduction not in ("mean", "rows"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "rows"):
         raise ValueError(f"{name}: reduction must be 'mean' or 'rows', got {reduction!r}")
     mask = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask.bool()
     rows = torch.where(mask, rows - rows.detach().clamp_max(0), 0.0)  # rounding may end just below 0
@@ -100,20 +112,15 @@ def reduce_rows(name, rows, mask=None, reduction="mean"):
 
 def _divergence(name, of_logs, student_logits, teacher_logits, temperature, mask, reduction):
     student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
-    check_temperature(name, temperature)
+    temperature = check_temperature(name, temperature)
+    fits(name, "temperature", temperature, student_logits.shape)
     rows = of_logs(log_softmax(student_logits, temperature), log_softmax(teacher_logits, temperature))
     return reduce_rows(name, rows, mask, reduction)
 
 
-def _share(name, key, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: {key} must lie in [0, 1], got {value!r}")
-    return value
-
-
-def _log_mix(log_a, log_b, share):
-    """log(share · a + (1 − share) · b)."""
-    return torch.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
+def _log_mix(log_a, log_b, weight):
+    """log(weight · a + (1 − weight) · b)."""
+    return torch.logaddexp(log_a + math.log(weight), log_b + math.log1p(-weight))
 
 
 def forward_kl(student_logits, teacher_logits, temperature=1.0, mask=None, reduction="mean"):
@@ -121,7 +128,8 @@ def forward_kl(student_logits, teacher_logits, temperature=1.0, mask=None, reduc
 
         Σ_v p(v) · [log p(v) − log q(v)],   p, q = softmax(logits / T)
 
-    student_logits, teacher_logits: (..., V); mask: (...), true where a row counts. Covers every mode of
+    student_logits, teacher_logits: (..., V); mask: (...), true or 1 where a row counts; temperature: a
+    number, or a tensor with one for each replica or row, as (R, 1, 1) or (..., 1). Covers every mode of
     the teacher. Raises ValueError or TypeError on shapes that differ, NaN, or T ≤ 0.
     Source: Hinton, Vinyals, Dean 2015, eq. 1 and section 2 (without the T² factor: see KDLoss).
 
@@ -161,7 +169,7 @@ def jsd(student_logits, teacher_logits, beta=0.5, temperature=1.0, mask=None, re
     >>> round(jsd(far[:1], far[1:]).item(), 4) == round(math.log(2), 4)
     True
     """
-    _share("jsd", "beta", beta)
+    share("jsd", "beta", beta)
 
     def of_logs(q, p):
         if beta in (0, 1):
@@ -183,7 +191,7 @@ def skew_forward_kl(student_logits, teacher_logits, skew=0.1, temperature=1.0, m
     >>> skew_forward_kl(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), skew=1.0).item()
     0.0
     """
-    _share("skew_forward_kl", "skew", skew)
+    share("skew_forward_kl", "skew", skew)
 
     def of_logs(q, p):
         return kl_rows(p, q if skew == 0 else p if skew == 1 else _log_mix(p, q, skew))
@@ -202,7 +210,7 @@ def skew_reverse_kl(student_logits, teacher_logits, skew=0.1, temperature=1.0, m
     >>> skew_reverse_kl(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), skew=1.0).item()
     0.0
     """
-    _share("skew_reverse_kl", "skew", skew)
+    share("skew_reverse_kl", "skew", skew)
 
     def of_logs(q, p):
         return kl_rows(q, p if skew == 0 else q if skew == 1 else _log_mix(q, p, skew))

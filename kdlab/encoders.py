@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from .arguments import whole
 from .features import tap
 
 STACKS = {  # where an encoder keeps its blocks, and where a block its queries, keys and values
@@ -19,10 +20,12 @@ def student_from(teacher, layers=None, every=None):
 
     teacher: a model of `transformers` with one stack of blocks and any head (BERT, RoBERTa, DistilBERT, also Llama).
     layers: the blocks to keep, from 0, as [0, 2, 4]; or every: 2 keeps each second one, the first included.
-    The student is a fresh model of the teacher's class, in train mode; it has the teacher's dtypes and devices and
-    shares no memory with it. The global random generator is left as it was. TypeError for another model,
-    ValueError for blocks that the teacher doesn't have. Source: Sanh et al. 2019, section 3, "Student
-    initialization" (there without the pooler and the token types, which stay here).
+    The student is a fresh model of the teacher's class, in eval mode, ready to be read: whoever
+    trains it puts it into train mode. It has the teacher's dtypes and devices and shares no memory
+    with it. The global random generator is left as it was. TypeError for another model, ValueError
+    for blocks that the teacher doesn't have.
+    Source: Sanh et al. 2019, section 3, "Student initialization" (there without the pooler and the
+    token types, which stay here).
 
     >>> from transformers import BertConfig, BertModel
     >>> teacher = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=4, num_attention_heads=2,
@@ -38,13 +41,14 @@ def student_from(teacher, layers=None, every=None):
                         f"got {type(teacher).__name__}")
     if (layers is None) == (every is None):
         raise ValueError(f"student_from: expected either layers or every, got layers={layers!r} and every={every!r}")
-    if every is not None and not (isinstance(every, int) and every > 0):
-        raise ValueError(f"student_from: every must be a whole number above 0, got {every!r}")
-    layers = range(0, depth, every) if layers is None else layers
-    if (not isinstance(layers, (list, tuple, range)) or not layers or len(set(layers)) < len(layers)
-            or not set(layers) <= set(range(depth))):
-        raise ValueError(f"student_from: layers must be different blocks of the teacher, which has 0 to {depth - 1}, "
+    if layers is None:
+        layers = range(0, depth, whole("student_from", "every", every, least=1))
+    if not isinstance(layers, (list, tuple, range)) or not layers:
+        raise ValueError(f"student_from: layers must be a list of blocks from 0 to {depth - 1}, "
                          f"got {layers!r}")
+    layers = [whole("student_from", "layers", block, most=depth - 1) for block in layers]
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"student_from: layers must be different blocks, got {layers}")
     lists = [name for name, module in teacher.named_modules()
              if isinstance(module, nn.ModuleList) and len(module) == depth]
     stacks = [name for name in lists if not any(name.startswith(outer + ".") for outer in lists)]
@@ -65,7 +69,7 @@ def student_from(teacher, layers=None, every=None):
         tensor.data = theirs[name].detach().clone()  # in place, so that tied weights stay tied
     if getattr(teacher, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(teacher.generation_config)
-    return student.train()
+    return student.eval()  # a new model is in train mode, and would be read with dropout
 
 
 def attention_scores(query, key, heads):
@@ -134,6 +138,12 @@ def find_encoder(owner, model):
                    modules[prefix + "embeddings.word_embeddings"].embedding_dim)
 
 
+def _said(encoder):
+    """An encoder in words, for an error."""
+    return (f"{len(encoder.blocks)} blocks from {encoder.blocks[0]!r} on, {encoder.heads} heads, "
+            f"width {encoder.width}, embedding {encoder.embedding}")
+
+
 class EncoderLoss(nn.Module):
     """What losses on the layers of two encoders share: modules to tap, and a loss a sentence without its padding.
 
@@ -157,10 +167,10 @@ class EncoderLoss(nn.Module):
     torch.Size([5])
     """
 
-    names = None
+    names = encoders = None
 
     def prepare(self, student, teacher, seed=0):
-        """Look both models over and make what is learnt beside the student, in its dtype and on its device.
+        """Look both models over and make what is learnt beside the student, in float32 or its wider dtype, beside it.
 
         Drawn from the seed, anew at each call; the global random generator is left as it was. Raises ValueError
         where the two don't fit.
@@ -169,19 +179,35 @@ class EncoderLoss(nn.Module):
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
             layers = self.fit(*encoders)
+        self.encoders = dict(zip(("student", "teacher"), encoders, strict=True))
         self.names = {side: {key: encoder.name(*key) for key in keys}
                       for side, encoder, keys in zip(("student", "teacher"), encoders, layers, strict=True)}
-        self.to(next(p for p in student.parameters() if p.is_floating_point()))
+        own = next(p for p in student.parameters() if p.is_floating_point())
+        self.to(own.device, torch.promote_types(own.dtype, torch.float32))  # half precision loses small steps
 
     def collect(self, model, side):
         """Within it, a forward pass of the model fills the dictionary it yields; side: "student" or "teacher".
 
-        model: as given to `prepare`, without a wrapper around it since.
+        model: as given to `prepare`; ValueError for another, of other names, depth or widths, and
+        for a wrapper (DDP, torch.compile, an adapter) put around it since.
         """
         if side not in (self.names or {}):
             raise ValueError(f"{type(self).__name__}: collect expects prepare(student, teacher) before it and side "
                              f"'student' or 'teacher', got {side!r}")
+        self._check_same(model, side)
         return tap(model, self.names[side].values())
+
+    def _check_same(self, model, side):
+        owner, seen = type(self).__name__, self.encoders[side]
+        try:
+            found = find_encoder(owner, model)
+        except ValueError as error:  # what is around it may hide its config
+            found = str(error).rpartition("; got ")[2]
+        if found != seen:
+            got = found if isinstance(found, str) else _said(found)
+            raise ValueError(
+                f"{owner}: collect: model must be the {side} that prepare saw, {_said(seen)}; got {got}; "
+                "expected it without a wrapper put around it since, or prepare(student, teacher) once more")
 
     def forward(self, student_layers, teacher_layers, attention_mask=None):
         owner, sides = type(self).__name__, {"student": student_layers, "teacher": teacher_layers}

@@ -1,8 +1,11 @@
 """A deep network that teaches its own shallow exits: a classifier after every stage, the last one the teacher."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
+from .arguments import instance, text
 from .features import tap
 from .objectives import HardLabels, KDLoss
 
@@ -25,8 +28,8 @@ class Exits(nn.Module):
         self.body, self.layers = body, list(layers)
         parts = list(body._modules) if isinstance(body, nn.Sequential) else []
         if wrong := [k for k in self.layers if k not in parts]:
-            raise ValueError(f"Exits: layers {wrong} must be parts of an nn.Sequential, got {type(body).__name__} with "
-                             f"the parts {parts}")
+            raise ValueError(f"with_exits: layers {wrong} must be parts of an nn.Sequential, got {type(body).__name__} "
+                             f"with the parts {parts}")
         with tap(body, self.layers) as found, torch.no_grad():
             classes = body.eval()(example).shape[-1]
         self.heads = nn.ModuleList(self._head(found[k][0], classes) for k in self.layers)
@@ -65,10 +68,14 @@ def with_exits(builder, *layers):
     >>> len(model.heads)
     1
     """
+    instance("with_exits", "builder", builder, Callable, "a builder such as kd.mlp(64)")
+    for layer in layers:
+        text("with_exits", "layers", layer)
+
     def build(task):
         return Exits(builder(task), layers, torch.zeros(1, *task.shape))
 
-    build.__name__ = f"{builder.__name__} with exits " + " ".join(layers)
+    build.__name__ = f"{getattr(builder, '__name__', type(builder).__name__)} with exits " + " ".join(layers)
     return build
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .arguments import instance, listed, one_of
 from .divergences import reduce_rows
 
 DIRECT = "donot_use_mm_for_euclid_dist"  # for equal rows a distance of exactly 0, with zero gradients
@@ -32,9 +33,10 @@ def tap(model, names):
     >>> layers["1"].shape
     torch.Size([5, 4])
     """
-    names = [names] if isinstance(names, str) else list(names)
+    instance("tap", "model", model, nn.Module, "an nn.Module")
+    names = [names] if isinstance(names, str) else listed("tap", "names", names, "a name or a list of names")
     modules = {name: m for name, m in model.named_modules(remove_duplicate=False) if name}
-    if wrong := [name for name in names if name not in modules]:
+    if wrong := [name for name in names if not isinstance(name, str) or name not in modules]:
         raise ValueError(f"tap: names {wrong} are not in the model; expected names from {list(modules)}")
     layers = {}
 
@@ -116,8 +118,7 @@ def attention_transfer(student, teacher, variant="paper", reduction="mean"):
     """
     name = "attention_transfer"
     s, t = _check(name, student, teacher)
-    if variant not in ("paper", "code"):
-        raise ValueError(f"{name}: variant must be 'paper' or 'code', got {variant!r}")
+    one_of(name, "variant", variant, ["paper", "code"])
     if s.ndim != 4 or t.ndim != 4:
         raise ValueError(f"{name}: student {tuple(s.shape)} and teacher {tuple(t.shape)} must be maps (B, C, h, w)")
     if s.shape[2:] != t.shape[2:]:

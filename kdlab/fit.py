@@ -3,8 +3,10 @@
 import contextlib
 import gc
 import io
+import math
 import tempfile
 
+from .arguments import instance, number, whole
 from .lab import device, threads_for
 
 
@@ -13,10 +15,16 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
     """Train a transformers model on data, in place, and give it back in eval mode.
 
     AdamW without weight decay, a tenth of the steps to warm up, then a cosine to 0, gradients clipped at norm 1. data:
-    rows of a causal LM or a classifier, a list of dicts or a `datasets.Dataset`; epochs over it, or steps where above
-    0. collator: makes a batch of rows, by default stacks them. seed: the order of the data and dropout. teacher,
-    objective, hidden, on_policy: those of `DistillationTrainer`. Nothing is printed, logged or saved: for long runs,
-    checkpoints and several processes use the Trainer itself.
+    rows of a causal LM or a classifier, a list of dicts, a `datasets.Dataset` or another data set
+    with a length and rows by number, or one to iterate over, which needs steps. epochs over it (a
+    share of one too), or steps, −1 where the epochs count. collator: makes a batch of rows, by
+    default kdlab's `Collator`. seed: the order of the data and dropout. teacher, objective, hidden,
+    on_policy: those of `DistillationTrainer`. A student in half precision is made float32, in which
+    small steps count, and stays so; on a GPU with bfloat16 it is then computed under autocast.
+    Nothing is printed, logged or saved: for long runs, checkpoints and several processes use the
+    Trainer itself. A single step is taken at the full rate. Raises TypeError or ValueError for an
+    argument of another kind, and where nothing would be learnt: without rows, without a label that
+    counts, without weights that learn.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=8, num_attention_heads=1, num_hidden_layers=1))
@@ -24,11 +32,30 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
     >>> fit(model, [{"input_ids": [1, 5, 2], "labels": [1, 5, 2]}] * 8, objective=HardLabels(), steps=1).training
     False
     """
+    import torch
     from transformers import TrainingArguments
     from transformers.utils import logging
 
     from .trainer import DistillationTrainer
 
+    instance("fit", "student", student, torch.nn.Module, "an nn.Module")
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ValueError("fit: student must have weights that learn (requires_grad), got none")
+    if collator is not None and (isinstance(collator, type) or not callable(collator)):
+        raise TypeError("fit: collator must be a function from rows to a batch, or None, got "
+                        f"{collator!r:.60}")
+    number("fit", "epochs", epochs, above=0)
+    if whole("fit", "steps", steps, least=-1) == 0:
+        raise ValueError("fit: steps must be a whole number of at least 1, or -1 to go by epochs, "
+                         "got 0")
+    whole("fit", "batch", batch, least=1)
+    number("fit", "lr", lr, above=0)
+    whole("fit", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
+    _check_data(student, data, collator, steps)
+    total = steps if steps > 0 else math.ceil(epochs * math.ceil(len(data) / batch))
+    half = any(p.requires_grad and p.dtype in (torch.float16, torch.bfloat16) for p in student.parameters())
+    student = student.float() if half else student
+    on_gpu = device().type == "cuda"
     said = logging.get_verbosity()
     logging.set_verbosity_error()
     gc.freeze()  # the Trainer searches the whole memory for garbage when it starts: what is there already is none
@@ -37,12 +64,55 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
                 threads_for(student):
             arguments = TrainingArguments(
                 folder, num_train_epochs=epochs, max_steps=steps, per_device_train_batch_size=batch, learning_rate=lr,
-                lr_scheduler_type="cosine", warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0, seed=seed,
+                lr_scheduler_type="cosine",
+                warmup_steps=0.1 if total > 1 else 0,  # the first step of a warm-up has the rate 0
+                weight_decay=0.0, max_grad_norm=1.0, seed=seed,
                 report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-                use_cpu=device().type == "cpu", dataloader_pin_memory=False)
-            DistillationTrainer(student, arguments, teacher=teacher, objective=objective, hidden=hidden,
-                                on_policy=on_policy, train_dataset=data, data_collator=collator).train()
+                use_cpu=device().type == "cpu", dataloader_pin_memory=False,
+                bf16=half and on_gpu and torch.cuda.is_bf16_supported())
+            trainer = DistillationTrainer(
+                student, arguments, teacher=teacher, objective=objective, hidden=hidden,
+                on_policy=on_policy, train_dataset=data, data_collator=collator)
+            trainer.train()
     finally:
         gc.unfreeze()
         logging.set_verbosity(said)
+    if not trainer.counted:
+        raise ValueError("fit: data must hold a row with a label that counts (not −100, nor a "
+                         "text's first token), got none, so nothing was learnt")
     return student.eval()
+
+
+def _check_data(student, data, collator, steps):
+    """The errors for no data set, an empty one, and one whose rows say nothing to the student."""
+    from torch import is_tensor
+    from torch.utils.data import IterableDataset
+
+    from .rows import LABELS
+    from .wrapped import takes
+
+    if isinstance(data, IterableDataset):
+        if steps < 1:
+            raise ValueError("fit: steps must be a whole number of at least 1 for data without a "
+                             f"length, got {steps}")
+        first = iter(data)
+        # what can be read only once is left alone
+        if first is not iter(data) and next(first, None) is None:
+            raise ValueError("fit: data must hold at least one row, got none")
+        return
+    by_number = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    if not by_number or hasattr(data, "keys") or isinstance(data, (str, bytes)) or is_tensor(data):
+        raise TypeError("fit: data must be a list of dictionaries, a datasets.Dataset or another "
+                        f"data set with a length and rows by number, got {type(data).__name__}")
+    if not len(data):
+        raise ValueError("fit: data must hold at least one row, got none")
+    if collator is not None:
+        return
+    row, names = data[0], takes(student)
+    if not hasattr(row, "keys"):
+        raise TypeError("fit: data must hold dictionaries as rows, got "
+                        f"{type(row).__name__} as row 0")
+    read = names and names - {"labels", *LABELS}
+    if read is not None and not read & set(row.keys()):
+        raise ValueError("fit: data must hold rows with something that the student's forward takes "
+                         f"(such as input_ids), got the columns {list(row.keys())} in row 0")

@@ -15,6 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from . import divergences
+from .arguments import one_of, whole
 from .divergences import FLOOR, log_softmax
 from .objectives import check_labels
 from .tokens import TokenLoss
@@ -157,8 +158,15 @@ def _check(name, hidden, head):
                          f"got {tuple(hidden.shape)}")
 
 
+def _columns(head, V):
+    """Weight and bias of the first V tokens; whole where there are no others."""
+    if V == len(head.weight):
+        return head.weight, head.bias
+    return head.weight[:V], None if head.bias is None else head.bias[:V]
+
+
 def linear_divergence(student_hidden, student_head, teacher_hidden, teacher_head, labels, objective=None, chunk=128,
-                      reduction="mean"):
+                      reduction="mean", vocab_size=None):
     """`TokenLoss` of two heads' logits, in a fraction of the memory: (tokens, V) logits never stand there at once.
 
         objective(student_head(student_hidden), teacher_head(teacher_hidden), labels)
@@ -166,7 +174,9 @@ def linear_divergence(student_hidden, student_head, teacher_hidden, teacher_head
     student_hidden, teacher_hidden: (..., H_s) and (..., H_t), already shifted onto the labels (`next_token` does so).
     student_head, teacher_head: plain nn.Linear with weights (V, H_s) and (V, H_t), whose answers are the logits as
     they are, without a soft cap; a bias of −inf rules a class out. labels: (...), integers or −100 (does not count;
-    the row may hold anything). objective: a TokenLoss, by default the forward KL. chunk: tokens at a time. Returns
+    the row may hold anything). objective: a TokenLoss, by default the forward KL. chunk: tokens at a time. vocab_size:
+    the tokens that exist, where a head is padded to a round width (`mask_padding`): the other columns have no
+    probability and no gradient, and the heads' widths may differ. Returns
     the mean in nats over the tokens that count, or with reduction="sum" their sum; 0, with zero gradients, where
     none does. Gradients go to student_hidden and student_head, never to the teacher, and are ready when the value
     is: they cannot be differentiated again (RuntimeError). Logits come in the head's dtype (or autocast's), all
@@ -189,20 +199,23 @@ def linear_divergence(student_hidden, student_head, teacher_hidden, teacher_head
     objective.divergence(*torch.zeros(2, 1, 2), **objective.options)  # its options, checked in its own words
     _check("student", student_hidden, student_head)
     _check("teacher", teacher_hidden, teacher_head)
-    rows, V = student_hidden.shape[:-1], len(student_head.weight)
+    widths = len(student_head.weight), len(teacher_head.weight)
+    rows, V = student_hidden.shape[:-1], widths[0] if vocab_size is None else vocab_size
+    if type(V) is not int or not 1 <= V <= min(widths) and vocab_size is not None:
+        raise ValueError("linear_divergence: vocab_size must be a whole number from 1 to the narrower of the widths "
+                         f"{widths}, got {vocab_size!r}")
     if teacher_hidden.shape[:-1] != rows:
         raise ValueError(f"linear_divergence: student_hidden {tuple(student_hidden.shape)} and teacher_hidden "
                          f"{tuple(teacher_hidden.shape)} must have the same tokens (all axes but the last)")
-    if len(teacher_head.weight) != V:
-        raise ValueError(f"linear_divergence: student_head and teacher_head must share the vocabulary, got {V} and "
-                         f"{len(teacher_head.weight)} tokens; for other vocabularies see kdlab.vocabulary")
-    if not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"linear_divergence: chunk must be a whole number of at least 1, got {chunk!r}")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"linear_divergence: reduction must be 'mean' or 'sum', got {reduction!r}")
+    if widths[0] != widths[1] and vocab_size is None:
+        raise ValueError(f"linear_divergence: student_head and teacher_head must share the vocabulary, got {widths[0]} "
+                         f"and {widths[1]} tokens; where one tokenizer's heads are padded to other widths give "
+                         "vocab_size, for other vocabularies see kdlab.vocabulary")
+    chunk = whole("linear_divergence", "chunk", chunk, least=1)
+    one_of("linear_divergence", "reduction", reduction, ["mean", "sum"])
     labels = check_labels("linear_divergence", labels, rows, V).reshape(-1)
     sides = [x for h, head in ((student_hidden, student_head), (teacher_hidden, teacher_head))
-             for x in (h.reshape(-1, h.shape[-1]), head.weight, head.bias)]
+             for x in (h.reshape(-1, h.shape[-1]), *_columns(head, V))]
     if not torch.is_grad_enabled():
         sides = [x if x is None else x.detach() for x in sides]  # else gradients would be taken all the same
     total = _Fused.apply(*sides, labels, objective, chunk)

@@ -8,7 +8,9 @@ from torch import nn
 from torch.func import vmap
 
 from . import features
+from .arguments import listed, number, one_of
 from .objectives import HardLabels
+from .wrapped import evaluating
 
 
 class HiddenLoss:
@@ -33,13 +35,17 @@ class HiddenLoss:
     def __init__(self, distance, pairs, weight=1.0, base=None, project=None):
         if not callable(distance):
             raise TypeError(f"HiddenLoss: distance must be a function such as features.fitnets, got {distance!r}")
-        pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else pair for pair in pairs]
-        if not pairs or any(not isinstance(p, tuple) or len(p) != 2 for p in pairs):
-            raise ValueError(f"HiddenLoss: pairs must be layer names by twos, as in [('1', '3')], got {pairs!r}")
-        if not (isinstance(weight, (int, float)) and 0 <= weight < math.inf):
-            raise ValueError(f"HiddenLoss: weight must be at least 0 and finite, got {weight!r}")
-        self.distance, self.pairs, self.weight = distance, pairs, weight
+        expected = "layer names by twos, as in [('1', '3')]"
+        pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else pair
+                 for pair in listed("HiddenLoss", "pairs", pairs, expected)]
+        if not pairs or any(not isinstance(p, tuple) or [*map(type, p)] != [str, str] for p in pairs):
+            raise ValueError(f"HiddenLoss: pairs must be {expected}, got {pairs!r}")
+        self.distance, self.pairs = distance, pairs
+        self.weight = number("HiddenLoss", "weight", weight, low=0)
         self.base = HardLabels() if base is None else base
+        if isinstance(self.base, type) or not hasattr(self.base, "rows"):
+            raise TypeError(f"HiddenLoss: base must be an objective such as kd.KDLoss(), got {base!r}")
+        one_of("HiddenLoss", "project", project, [None, True, False])
         self.project = distance is features.fitnets if project is None else project
         self.layers = list(dict.fromkeys(t for _, t in pairs))
         self.temperature, self.alpha = (getattr(self.base, k, math.nan) for k in ("temperature", "alpha"))
@@ -52,10 +58,8 @@ class HiddenLoss:
         x (1, …): one image; teacher: {layer: (1, …)}, what the teacher's layers answer to it. Raises ValueError
         where a pair's shapes don't fit.
         """
-        training = student.training
-        with features.tap(student, [s for s, _ in self.pairs]) as hidden, torch.no_grad():
-            student.eval()(x)
-        student.train(training)
+        with features.tap(student, [s for s, _ in self.pairs]) as hidden, evaluating(student):
+            student(x)
         projectors = nn.ModuleDict()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)

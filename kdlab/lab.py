@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .arguments import whole
+
 HUB_IDS = {"mnist": "ylecun/mnist"}  # short names of this course → hub ids
 
 
@@ -49,8 +51,7 @@ def setup(seed=0):
     1
     """
     global _lab
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"setup: seed must be an integer of at least 0, got {seed!r}")
+    seed = whole("setup", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
     device = torch.device(_best_device())
     scale = os.environ.get("KDLAB_SCALE") or ("quick" if device.type == "cpu" else "full")
     if scale not in ("quick", "full"):

@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from .arguments import number, whole
 from .divergences import FLOOR, log_softmax
 
 
@@ -40,9 +41,7 @@ class EMA(Live):
     """
 
     def __init__(self, decay=0.99):
-        if not 0 <= decay < 1:
-            raise ValueError(f"EMA: decay must lie in [0, 1), got {decay!r}")
-        self.decay = decay
+        self.decay = number("EMA", "decay", decay, low=0, below=1)
 
     def begin(self, replicas):
         """A copy whose average starts at these replicas' weights."""
@@ -77,9 +76,7 @@ class Peers(Live):
     """
 
     def __init__(self, count=2):
-        if not isinstance(count, int) or count < 2:
-            raise ValueError(f"Peers: count must be a whole number of at least 2, got {count!r}")
-        self.cohort = count
+        self.cohort = whole("Peers", "count", count, least=2)
 
     def logits(self, x, student_logits):
         """The log of the others' mean probabilities, from the students' own logits (R, B, C) → (R, B, C)."""

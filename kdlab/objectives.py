@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from .arguments import fits, instance, number, number_or_tensor, share
 from .divergences import FLOOR, check_logits, check_shapes, check_temperature, kl_rows, log_softmax, reduce_rows
 
 
@@ -18,7 +19,8 @@ def cross_entropy_rows(logits, labels, smoothing=0.0):
 
 def check_labels(name, labels, rows, classes, mask=None):
     """The labels, −100 where masked; or the error that says what is wrong (expected: integers in [0, C) or −100)."""
-    if not torch.is_tensor(labels) or labels.is_floating_point() or labels.dtype == torch.bool:
+    whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex())
+    if not whole or labels.dtype == torch.bool:
         kind = labels.dtype if torch.is_tensor(labels) else type(labels).__name__
         raise TypeError(f"{name}: labels must be an integer tensor, got {kind}")
     if tuple(labels.shape) != tuple(rows):
@@ -54,17 +56,12 @@ def _pearson_distance(a, b, dim, keep=None):
     return 0.5 * (unit[0] - unit[1]).square().sum(dim)
 
 
-def _check_weights(name, **weights):
-    for key, value in weights.items():
-        w = torch.as_tensor(value, dtype=torch.float64)
-        if not bool(((w >= 0) & torch.isfinite(w)).all()):
-            raise ValueError(f"{name}: {key} must be at least 0 and finite, got {value!r}")
-
-
 class _Distilling:
     """An objective with a soft term, `_soft(student_logits, teacher_logits, labels, mask)` → (...), and a hard one."""
 
     needs_teacher = True
+    needs_labels = True
+    one_vocabulary = True  # student and teacher answer with the same classes
 
     def _weights(self):
         """What the soft and the hard term are multiplied by."""
@@ -84,6 +81,8 @@ class _Distilling:
         name = type(self).__name__
         check_shapes(name, student_logits, teacher_logits, mask)
         labels = check_labels(name, labels, student_logits.shape[:-1], student_logits.shape[-1], mask)
+        for key, value in vars(self).items():  # temperature, alpha, …: numbers, or one a replica
+            fits(name, key, value, student_logits.shape)
         mask = labels >= 0 if mask is None else mask.bool()
         self._check(student_logits, labels, mask)
         student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
@@ -111,14 +110,17 @@ class KDLoss(_Distilling):
     """
 
     def __init__(self, temperature=4.0, alpha=0.9, scale="T2", standardise=False):
-        check_temperature("KDLoss", temperature)
-        a = torch.as_tensor(alpha, dtype=torch.float64)
-        if not bool(((a >= 0) & (a <= 1)).all()):
-            raise ValueError(f"KDLoss: alpha must lie in [0, 1], got {alpha!r}")
-        number = isinstance(scale, (int, float)) and scale is not True and 0 < scale < math.inf
-        if not number and scale not in ("T2", "none"):
+        self.temperature = check_temperature("KDLoss", temperature)
+        self.alpha = number_or_tensor("KDLoss", "alpha", alpha, low=0, high=1)
+        factor = isinstance(scale, (int, float)) and scale is not True and 0 < scale < math.inf
+        if not factor and not (isinstance(scale, str) and scale in ("T2", "none")):
             raise ValueError(f"KDLoss: scale must be 'T2', 'none' or a number above 0, got {scale!r}")
-        self.temperature, self.alpha, self.scale, self.standardise = temperature, alpha, scale, standardise
+        self.scale, self.standardise = scale, instance("KDLoss", "standardise", standardise, bool)
+
+    @property
+    def needs_labels(self):
+        """False where alpha is 1: then rows without a label count too."""
+        return bool((torch.as_tensor(self.alpha) < 1).any())
 
     def _weights(self):
         alpha = _per_row(self.alpha)
@@ -148,9 +150,9 @@ class DKDLoss(_Distilling):
     """
 
     def __init__(self, alpha=1.0, beta=8.0, temperature=4.0):
-        check_temperature("DKDLoss", temperature)
-        _check_weights("DKDLoss", alpha=alpha, beta=beta)
-        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+        self.alpha = number_or_tensor("DKDLoss", "alpha", alpha, low=0)
+        self.beta = number_or_tensor("DKDLoss", "beta", beta, low=0)
+        self.temperature = check_temperature("DKDLoss", temperature)
 
     def _check(self, student_logits, labels, mask):
         if (without := mask & (labels < 0)).any():
@@ -190,9 +192,9 @@ class DISTLoss(_Distilling):
     """
 
     def __init__(self, beta=1.0, gamma=1.0, temperature=1.0):
-        check_temperature("DISTLoss", temperature)
-        _check_weights("DISTLoss", beta=beta, gamma=gamma)
-        self.beta, self.gamma, self.temperature = beta, gamma, temperature
+        self.beta = number_or_tensor("DISTLoss", "beta", beta, low=0)
+        self.gamma = number_or_tensor("DISTLoss", "gamma", gamma, low=0)
+        self.temperature = check_temperature("DISTLoss", temperature)
 
     def _check(self, student_logits, labels, mask):
         if student_logits.ndim < 2:
@@ -218,11 +220,11 @@ class LabelSmoothing:
     """
 
     needs_teacher = False
+    needs_labels = True
+    one_vocabulary = True
 
     def __init__(self, epsilon=0.1):
-        if not 0 <= epsilon < 1:
-            raise ValueError(f"LabelSmoothing: epsilon must lie in [0, 1), got {epsilon!r}")
-        self.epsilon = epsilon
+        self.epsilon = number("LabelSmoothing", "epsilon", epsilon, low=0, below=1)
 
     def rows(self, student_logits, teacher_logits, labels):
         """The terms a row, unchecked: {"loss", "hard"}, each (...)."""
@@ -246,3 +248,57 @@ class HardLabels(LabelSmoothing):
 
     def __init__(self):
         super().__init__(0.0)
+
+
+class SquaredError:
+    """For numbers instead of classes (a regression head): the student matches the teacher's and the label's.
+
+        alpha · mean_k (s_k − t_k)² + (1 − alpha) · mean_k (s_k − y_k)²
+
+    alpha in [0, 1]; at 0 no teacher is needed, at 1 no label. Called with student, teacher and labels (..., K);
+    a row whose label is NaN has no label: it has only its soft term, and counts where alpha is 1.
+    Returns the mean over the rows that count, or with reduction="rows" one value a row (...).
+    Source: Ba and Caruana 2014, eq. 1 (there of logits).
+
+    >>> SquaredError(0.5)(torch.tensor([[1.0]]), torch.tensor([[3.0]]), torch.tensor([[1.0]])).item()
+    2.0
+    """
+
+    one_vocabulary = True
+
+    def __init__(self, alpha=0.9):
+        self.alpha = share("SquaredError", "alpha", alpha)
+        self.needs_teacher, self.needs_labels = alpha > 0, alpha < 1
+
+    def rows(self, student, teacher, labels):
+        """The terms a row, unchecked: {"loss", "soft", "hard"}, each (...)."""
+        student = student if student.dtype == torch.float64 else student.float()
+        labels = labels.to(student)
+        teacher = teacher.to(student) if self.alpha else student.detach()
+        soft = (student - teacher).square().mean(-1)
+        known = ~labels.isnan().any(-1)
+        hard = (student - torch.where(known[..., None], labels, student.detach())).square().mean(-1)
+        return {"loss": self.alpha * soft + (1 - self.alpha) * hard, "soft": soft, "hard": hard}
+
+    def __call__(self, student, teacher, labels, reduction="mean"):
+        instance("SquaredError", "student", student, torch.Tensor, "a tensor (..., K)")
+        for key, value in [("teacher", teacher), ("labels", labels)]:
+            if not torch.is_tensor(value) or value.shape != student.shape:
+                came = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+                raise ValueError(f"SquaredError: {key} must have the student's shape {tuple(student.shape)}, "
+                                 f"got {came}")
+        counts = ~labels.isnan().any(-1) if self.needs_labels else None
+        return reduce_rows("SquaredError", self.rows(student, teacher, labels)["loss"], counts, reduction)
+
+
+def two_classes(logits):
+    """Each label of a multi-label head as a question of two classes, no and yes: (..., C) → (..., C, 2).
+
+        softmax([0, z] / T) = [1 − σ(z / T), σ(z / T)]
+
+    so that every objective for classes is its binary form, a label at a time.
+
+    >>> two_classes(torch.tensor([[2.0]])).softmax(-1)[..., 1] == torch.tensor([[2.0]]).sigmoid()
+    tensor([[True]])
+    """
+    return torch.stack([torch.zeros_like(logits), logits], -1)

@@ -1,18 +1,16 @@
 """What an encoder's blocks teach: mapped block to block (TinyBERT), or only how tokens relate (MiniLM)."""
 
-import math
-
 import torch.nn.functional as F
 from torch import nn
 
+from .arguments import listed, number, one_of, whole
 from .divergences import FLOOR, kl_rows, log_softmax, reduce_rows
 from .encoders import EncoderLoss, attention_scores, mean_rows
 
 
 def _weights(name, **weights):
     for key, weight in weights.items():
-        if not (isinstance(weight, (int, float)) and 0 <= weight < math.inf):
-            raise ValueError(f"{name}: {key} must be at least 0 and finite, got {weight!r}")
+        number(name, key, weight, low=0)
     if not any(weights.values()):
         raise ValueError(f"{name}: one of {', '.join(weights)} must be above 0")
     return weights
@@ -45,10 +43,13 @@ class LayerMap(EncoderLoss):
 
     def __init__(self, pairs, hidden=1.0, attention=1.0, embedding=1.0, project=True):
         super().__init__()
-        pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else pair for pair in pairs]
+        expected = "(student block, teacher block), as in [(0, 1)]"
+        pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else pair
+                 for pair in listed("LayerMap", "pairs", pairs, expected)]
         if not pairs or any(not isinstance(p, tuple) or len(p) != 2 or not all(isinstance(i, int) for i in p)
                             for p in pairs):
-            raise ValueError(f"LayerMap: pairs must be (student block, teacher block), as in [(0, 1)], got {pairs!r}")
+            raise ValueError(f"LayerMap: pairs must be {expected}, got {pairs!r}")
+        one_of("LayerMap", "project", project, [True, False])
         self.weights = _weights("LayerMap", attention=attention, hidden=hidden, embedding=embedding)
         self.pairs, self.project, self.projectors = pairs, project, nn.ModuleDict()
 
@@ -124,8 +125,7 @@ class Relations(EncoderLoss):
 
     def __init__(self, student_layer=-1, teacher_layer=-1, heads=None, query_key=1.0, value=1.0):
         super().__init__()
-        if heads is not None and not (isinstance(heads, int) and heads > 0):
-            raise ValueError(f"Relations: heads must be a whole number above 0, got {heads!r}")
+        heads = heads if heads is None else whole("Relations", "heads", heads, least=1)
         self.weights = _weights("Relations", query_key=query_key, value=value)
         self.layers, self.heads = (student_layer, teacher_layer), heads
 

@@ -29,6 +29,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from .arguments import instance
 from .lab import setup
 from .models import language_model
 
@@ -157,14 +158,16 @@ def app(model, tokenizer, token, name="teacher"):
     """The FastAPI application by which a causal language model (in eval mode) answers to bearers of a token.
 
     GET /v1/models, POST /v1/completions, POST /v1/chat/completions, as in OpenAI's API reference, without streaming;
-    401 without the token. Raises ValueError where the model is in train mode.
+    401 without the token. Raises ValueError where a module of the model is in train mode.
 
     >>> app(torch.nn.Linear(2, 2), None, "token")
     Traceback (most recent call last):
-    ValueError: app: model must be in eval mode (model.eval()), got train mode
+    ValueError: app: model must be in eval mode (model.eval()), got train mode in the whole model
     """
-    if model.training:
-        raise ValueError("app: model must be in eval mode (model.eval()), got train mode")
+    instance("app", "model", model, torch.nn.Module, "an nn.Module")
+    if training := [name for name, module in model.named_modules() if module.training]:
+        where = training[0] or "the whole model"
+        raise ValueError(f"app: model must be in eval mode (model.eval()), got train mode in {where}")
     api, lock = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), threading.Lock()
 
     @api.exception_handler(HTTPException)
@@ -214,8 +217,7 @@ def serve(model, tokenizer, port=0, name="teacher"):
 
     The token is drawn afresh. Raises OSError where the port is taken, ValueError where the model is in train mode.
 
-    >>> from types import SimpleNamespace
-    >>> with serve(SimpleNamespace(training=False), None) as server:
+    >>> with serve(torch.nn.Linear(2, 2).eval(), None) as server:
     ...     print(server)
     Server(url='http://127.0.0.1:.../v1', name='teacher')
     """

@@ -1,11 +1,15 @@
 """What a teacher gives: logits and hidden layers for every training row, computed once; ensembles; a control."""
 
+import itertools
 import math
 
 import torch
 
+from . import arguments
 from .divergences import check_temperature, log_softmax
 from .features import tap
+from .tasks import Task
+from .wrapped import evaluating
 
 
 def logits(model, x, batch=4096):
@@ -17,26 +21,22 @@ def logits(model, x, batch=4096):
     return hidden(model, x, [], batch)["logits"]
 
 
-@torch.no_grad()
 def hidden(model, x, layers, batch=4096):
     """Logits and the named hidden layers of one model in eval mode: {"logits": (N, C), layer: (N, …)}, as `logits`.
+
+    The model stays on its device, what it answers comes back on that of x.
 
     >>> found = hidden(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), torch.zeros(5, 3), ["0"])
     >>> {name: tuple(value.shape) for name, value in found.items()}
     {'logits': (5, 2), '0': (5, 4)}
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    parts = []
-    try:
+    parts, own = [], next(itertools.chain(model.parameters(), model.buffers(), [x])).device
+    with evaluating(model):
         for part in x.split(batch):
             with tap(model, layers) as found:
-                answer = model(part)
-            parts.append({"logits": answer.detach()} | {k: found[k].detach() for k in layers})
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+                answer = model(part.to(own))
+            parts.append({"logits": answer} | {k: found[k] for k in layers})
+    return {k: torch.cat([part[k] for part in parts]).to(x.device) for k in parts[0]}
 
 
 def each(runs, tasks, on="train"):
@@ -49,8 +49,12 @@ def each(runs, tasks, on="train"):
     >>> [z.shape for z in each(train(mlp(4), task, epochs=1, seeds=2), [task])]
     [torch.Size([2, 1168, 10])]
     """
+    if not (hasattr(runs, "frame") and hasattr(runs, "module")):
+        raise TypeError(f"each: runs must be Runs, as from train or distill, got {type(runs).__name__}")
+    arguments.one_of("each", "on", on, ["train", "transfer", "validation", "test"])
     found = []
-    for task in tasks:
+    for task in [tasks] if isinstance(tasks, Task) else arguments.listed("each", "tasks", tasks, "a list of tasks"):
+        arguments.instance("each", "tasks", task, Task, "a list of tasks")
         seeds = sorted(runs.where(unit=task.unit).frame["seed"].unique().tolist())
         found.append(torch.stack([logits(runs.module(unit=task.unit, seed=s), getattr(task, on).x) for s in seeds]))
     return found
@@ -68,12 +72,13 @@ def ensemble(teacher_logits, of="probabilities", temperature=1.0):
     >>> ensemble(z, of="logits")
     tensor([[1., 1.]])
     """
-    if not torch.is_tensor(teacher_logits) or teacher_logits.ndim < 2:
-        got = tuple(teacher_logits.shape) if torch.is_tensor(teacher_logits) else type(teacher_logits).__name__
-        raise ValueError(f"ensemble: teacher_logits must be a tensor (K, …, C), got {got}")
-    if of not in ("probabilities", "logits"):
-        raise ValueError(f"ensemble: of must be 'probabilities' or 'logits', got {of!r}")
-    check_temperature("ensemble", temperature)
+    arguments.logits("ensemble", "teacher_logits", teacher_logits, "(K, …, C)", least=2)
+    if not teacher_logits.is_floating_point() or not len(teacher_logits):
+        raise ValueError("ensemble: teacher_logits must hold floats of one teacher or more (K, …, C), got "
+                         f"{teacher_logits.dtype} {tuple(teacher_logits.shape)}")
+    arguments.one_of("ensemble", "of", of, ["probabilities", "logits"])
+    temperature = check_temperature("ensemble", temperature)
+    arguments.fits("ensemble", "temperature", temperature, teacher_logits.shape[1:])
     if of == "logits":
         return teacher_logits.mean(0)
     return temperature * (log_softmax(teacher_logits, temperature).logsumexp(0) - math.log(len(teacher_logits)))
@@ -91,12 +96,20 @@ def shuffle_wrong_classes(teacher_logits, labels, seed=0):
     >>> shuffle_wrong_classes(z, torch.tensor([0]))[0, 0].item()
     5.0
     """
+    name = "shuffle_wrong_classes"
+    arguments.logits(name, "teacher_logits", teacher_logits, "(N, C)", least=2)
+    seed = arguments.whole(name, "seed", seed, most=2**63 - 1)
+    if teacher_logits.ndim != 2:
+        raise ValueError(f"{name}: teacher_logits must have the shape (N, C), got {tuple(teacher_logits.shape)}")
     n, classes = teacher_logits.shape
+    arguments.instance(name, "labels", labels, torch.Tensor, "an integer tensor (N,)")
     if tuple(labels.shape) != (n,):
-        raise ValueError(f"shuffle_wrong_classes: labels must have shape ({n},), got {tuple(labels.shape)}")
+        raise ValueError(f"{name}: labels must have the shape ({n},), a label a row of teacher_logits, "
+                         f"got {tuple(labels.shape)}")
+    arguments.labels(name, "labels", labels, (n,))
     bad = labels[(labels < 0) | (labels >= classes)]
     if bad.numel():
-        raise ValueError(f"shuffle_wrong_classes: labels must lie in [0, {classes}), got {int(bad[0])}")
+        raise ValueError(f"{name}: labels must lie in [0, {classes}), the classes of teacher_logits, got {int(bad[0])}")
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(n, classes, generator=generator).argsort(1).to(labels.device)
     # the label's class goes to the front of both orders, the others keep a random one

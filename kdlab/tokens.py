@@ -4,7 +4,8 @@ import inspect
 
 import torch
 
-from .divergences import check_logits, check_shapes, check_temperature, forward_kl, reduce_rows
+from .arguments import instance, number, one_of, share
+from .divergences import check_logits, check_shapes, forward_kl, reduce_rows
 from .objectives import check_labels, cross_entropy_rows
 
 
@@ -26,6 +27,7 @@ class TokenLoss:
     """
 
     needs_teacher = True
+    one_vocabulary = True
 
     def __init__(self, divergence=forward_kl, alpha=1.0, temperature=1.0, scale="T2", **options):
         if not callable(divergence):
@@ -34,15 +36,15 @@ class TokenLoss:
         if unknown := set(options) - (set(inspect.signature(divergence).parameters) - own):
             raise TypeError(f"TokenLoss: divergence must take the options given, got {sorted(unknown)} for "
                             f"{getattr(divergence, '__name__', divergence)}")
-        if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-            raise ValueError(f"TokenLoss: alpha must be a number in [0, 1], got {alpha!r}")
-        if scale not in ("T2", "none"):
-            raise ValueError(f"TokenLoss: scale must be 'T2' or 'none', got {scale!r}")
-        if not isinstance(temperature, (int, float)):
-            raise ValueError(f"TokenLoss: temperature must be a number above 0, got {temperature!r}")
-        check_temperature("TokenLoss", temperature)
         self.divergence, self.options = divergence, options
-        self.alpha, self.temperature, self.scale = alpha, temperature, scale
+        self.alpha = share("TokenLoss", "alpha", alpha)
+        self.temperature = number("TokenLoss", "temperature", temperature, above=0)
+        self.scale = one_of("TokenLoss", "scale", scale, ["T2", "none"])
+
+    @property
+    def needs_labels(self):
+        """False where alpha is 1: a text without labels is then learnt whole, from the teacher."""
+        return self.alpha < 1
 
     @property
     def weights(self):
@@ -78,6 +80,8 @@ def next_token(logits, labels):
     >>> z.shape, y
     (torch.Size([1, 2, 7]), tensor([[   5, -100]]))
     """
+    for key, value in [("logits", logits), ("labels", labels)]:
+        instance("next_token", key, value, torch.Tensor, "a tensor")
     if logits.ndim != 3 or tuple(labels.shape) != tuple(logits.shape[:2]):
         raise ValueError(f"next_token: logits must be (B, L, V) and labels (B, L), got {tuple(logits.shape)} and "
                          f"{tuple(labels.shape)}")

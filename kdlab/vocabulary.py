@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .divergences import check_logits, check_temperature, log_softmax, reduce_rows
+from .arguments import fits, instance, listed, logits
+from .divergences import check_logits, check_mask, check_temperature, log_softmax, reduce_rows
 
 # texts on which tokenizers of one size part: blanks, digits, capitals, accents, scripts, bytes, code, control tokens
 PROBES = ("", " ", "The cat sat.", " leading and  double  blanks ", "one\ntwo\r\n\n\tthree\u00a0four\u200b",
@@ -59,8 +60,10 @@ def same_tokenizer(a, b, probes=None):
     for key, one in [("a", a), ("b", b)]:
         if not (hasattr(one, "get_vocab") and hasattr(one, "special_tokens_map")):
             raise TypeError(f"same_tokenizer: {key} must be a tokenizer of transformers, got {type(one).__name__}")
-    if isinstance(probes, str):
-        raise TypeError(f"same_tokenizer: probes must be a list of texts, got the text {probes!r}")
+    if probes is not None:
+        probes = listed("same_tokenizer", "probes", probes, "a list of texts")
+        for probe in probes:
+            instance("same_tokenizer", "probes", probe, str, "a list of texts")
     (ids, special), (ids_b, special_b) = ((t.get_vocab(), _special(t)) for t in (a, b))
     why = [f"number of tokens: {len(ids)} and {len(ids_b)}"] if len(ids) != len(ids_b) else []
     why += [f"special tokens: {name} is {special.get(name)} and {special_b.get(name)}"
@@ -71,7 +74,7 @@ def same_tokenizer(a, b, probes=None):
     for key, known, other in [("a", ids, ids_b), ("b", ids_b, ids)]:
         if alone := sorted(known.keys() - other.keys(), key=known.get):
             why.append(f"tokens in {key} alone: {len(alone)}, such as {alone[0]!r} ({known[alone[0]]})")
-    probes = [*PROBES, *(a.convert_tokens_to_string([w]) for w in ids)] if probes is None else list(probes)
+    probes = [*PROBES, *(a.convert_tokens_to_string([w]) for w in ids)] if probes is None else probes
     encoded = zip(probes, *(t(probes)["input_ids"] if probes else [] for t in (a, b)), strict=True)
     if parted := [row for row in encoded if row[1] != row[2]]:
         text, here, there = parted[0]
@@ -96,8 +99,10 @@ def mask_padding(student_logits, teacher_logits, vocab_size):
     >>> s.shape, t.shape
     (torch.Size([2, 5]), torch.Size([2, 5]))
     """
+    for key, z in [("student_logits", student_logits), ("teacher_logits", teacher_logits)]:
+        logits("mask_padding", key, z, "(..., V)")
     widths = student_logits.shape[-1], teacher_logits.shape[-1]
-    if not isinstance(vocab_size, int) or not 1 <= vocab_size <= min(widths):
+    if type(vocab_size) is not int or not 1 <= vocab_size <= min(widths):
         raise ValueError(f"mask_padding: vocab_size must be a whole number from 1 to the narrower of the widths "
                          f"{widths}, got {vocab_size!r}")
     return student_logits[..., :vocab_size], teacher_logits[..., :vocab_size]
@@ -129,18 +134,18 @@ def uld(student_logits, teacher_logits, student_mask=None, teacher_mask=None, te
         if not torch.is_tensor(z) or not z.is_floating_point() or z.ndim < 2:
             came = (z.dtype, tuple(z.shape)) if torch.is_tensor(z) else type(z).__name__
             raise TypeError(f"uld: {key}_logits must be a floating-point tensor (..., L, V), got {came}")
-        if mask is not None and (not torch.is_tensor(mask) or mask.shape != z.shape[:-1]):
-            came = tuple(mask.shape) if torch.is_tensor(mask) else type(mask).__name__
-            raise ValueError(f"uld: {key}_mask must have the shape of the positions {tuple(z.shape[:-1])}, got {came}")
+        if mask is not None:
+            check_mask("uld", f"{key}_mask", mask, z.shape[:-1])
     if student_logits.shape[:-2] != teacher_logits.shape[:-2]:
         raise ValueError(f"uld: student_logits {tuple(student_logits.shape)} and teacher_logits "
                          f"{tuple(teacher_logits.shape)} must hold as many texts")
-    check_temperature("uld", temperature)
+    temperature = check_temperature("uld", temperature)
     L, V = min(z.shape[-2] for _, z, _ in sides), max(z.shape[-1] for _, z, _ in sides)
     (student_logits, mask), (teacher_logits, other) = (_in_order(z, mask, L, V) for _, z, mask in sides)
     pairs = mask & other
-    logits = check_logits("uld", student_logits, teacher_logits, pairs)
-    q, p = (log_softmax(z, temperature).exp().sort(-1, descending=True).values for z in logits)
+    fits("uld", "temperature", temperature, student_logits.shape)
+    both = check_logits("uld", student_logits, teacher_logits, pairs)
+    q, p = (log_softmax(z, temperature).exp().sort(-1, descending=True).values for z in both)
     return reduce_rows("uld", (p - q).abs().sum(-1), pairs, reduction)
 
 

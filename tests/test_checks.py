@@ -74,3 +74,22 @@ def test_bad_input():
         hint("02.1", 0)
     with pytest.raises(ValueError, match="answer must be one of"):
         predict("Which?", ["a"], "c", "Because.")
+
+
+@pytest.mark.parametrize("name", [None, [], ["01.1"], 1.1])
+def test_whoever_is_asked_for_an_exercise_that_is_not_there_says_so(name):
+    for ask, who in [(lambda: checks.check(name, ...), "check"), (lambda: hint(name), "hint")]:
+        with pytest.raises(ValueError, match=f"^{who}: name must be one of"):
+            ask()
+
+
+@pytest.mark.parametrize("options", ["abc", 3, None, torch.zeros(2)])
+def test_options_come_as_a_list(options):
+    with pytest.raises(TypeError, match="^predict: options must be a list, got"):
+        predict("Which?", options, "a", "Because.")
+
+
+def test_an_answer_that_cannot_be_an_option_is_refused():
+    for answer in ([], torch.zeros(2), {"a": 1}):
+        with pytest.raises(ValueError, match="^predict: answer must be one of the options"):
+            predict("Which?", ["a", "b"], answer, "Because.")

@@ -246,5 +246,43 @@ def test_bad_input_is_named(name, changes, error, words):
 @pytest.mark.parametrize("name, key", [("jsd", "beta"), ("skew_forward_kl", "skew"), ("skew_reverse_kl", "skew")])
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_shares_lie_between_0_and_1(name, key, value):
-    with pytest.raises(ValueError, match=rf"^{name}: {key} must lie in \[0, 1\], got {value}"):
+    with pytest.raises(ValueError, match=rf"^{name}: {key} must be a number in \[0, 1\], got {value}"):
         getattr(kd, name)(Z, Z, **{key: value})
+
+
+@six
+@settings(max_examples=15)
+@given(shape=st.lists(st.sampled_from([1, 2, 3, 4]), max_size=3) | st.just([5, 2, 1, 1]), as_array=st.booleans())
+def test_a_temperature_of_any_shape_is_one_a_row_or_refused(name, shape, as_array):
+    s, t, of = logits(2, 3, 4, seed=1), logits(2, 3, 4, seed=2), getattr(kd, name)
+    T = np.linspace(1.0, 3.0, math.prod(shape)).reshape(shape)
+    given_T = T if as_array else torch.from_numpy(T)
+    if shape in ([], [1], [1, 1], [3, 1], [1, 1, 1], [2, 1, 1], [1, 3, 1], [2, 3, 1]):
+        q, p = (special.softmax(z.numpy() / T, -1) for z in (s, t))
+        np.testing.assert_allclose(of(s, t, temperature=given_T, reduction="rows"), SIX[name][0](q, p), rtol=1e-8)
+    else:
+        with pytest.raises(ValueError, match=f"^{name}: temperature must "):
+            of(s, t, temperature=given_T)
+
+
+@six
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64])
+def test_a_mask_of_true_and_false_or_1_and_0_keeps_the_same_rows(name, dtype):
+    s, t = logits(4, 3, seed=1), logits(4, 3, seed=2)
+    q, p = (special.softmax(z.numpy()[[0, 3]], -1) for z in (s, t))
+    found = getattr(kd, name)(s, t, mask=torch.tensor([1, 0, 0, 1]).to(dtype))
+    np.testing.assert_allclose(found, SIX[name][0](q, p).mean(), rtol=1e-8)
+
+
+@six
+@pytest.mark.parametrize("mask", [[1, -100], [2, 0], [-1, 1], [0.0, 1.0], [0.0, -math.inf], [1j, 0]])
+def test_what_only_looks_like_a_mask_is_refused(name, mask):
+    """Labels with −100 and the additive masks of attention (0 counts) would otherwise keep the wrong rows."""
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: mask must hold true and false, or .* 1 and 0, got"):
+        getattr(kd, name)(Z, Z, mask=torch.tensor(mask))
+
+
+@six
+def test_logits_without_a_class_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name}: student_logits must have the shape .* class or more, got"):
+        getattr(kd, name)(torch.zeros(3, 0), torch.zeros(3, 0))

@@ -5,6 +5,7 @@ import torch
 from tiny_models import ENCODERS, FAMILIES, IDS, H, build
 from torch import nn
 
+import kdlab as kd
 from kdlab.encoders import EncoderLoss, attention_scores, find_encoder, mean_rows
 
 
@@ -87,6 +88,63 @@ def test_the_protocol_in_the_wrong_order():
         loss.collect(model, "pupil")
     with pytest.raises(ValueError, match=r"filled by a forward pass; got \[\] and \[\]"):
         loss({}, {}, torch.ones(1, 2))
+
+
+def wider(model):
+    model.config.hidden_size = 2 * H
+    return model
+
+
+def shorter(model):
+    model.get_submodule("bert.encoder").layer = model.bert.encoder.layer[:3]
+    return model
+
+
+def lora(model):
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
+
+
+CHANGES = {  # what was done to the model since prepare, and what the error says of it
+    "data parallel": (nn.DataParallel, r"got \['module.bert.encoder.layer'\] in DataParallel"),
+    "compiled": (torch.compile, "got 4 blocks from '_orig_mod.bert.encoder.layer.0' on"),
+    "an adapter around it": (lora, "got 4 blocks from 'base_model.model.bert.encoder.layer.0' on"),
+    "cut": (shorter, "got 3 blocks from 'bert.encoder.layer.0' on"),
+    "another width": (wider, f"got 4 blocks from 'bert.encoder.layer.0' on, 3 heads, width {2 * H}"),
+    "its encoder alone": (lambda model: model.bert, "got 4 blocks from 'encoder.layer.0' on"),
+    "another family": (lambda _: build("DistilBERT"), "got 4 blocks from 'distilbert.transformer.layer.0' on"),
+    "no encoder": (lambda _: nn.Linear(2, 2), "got none in Linear")}
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_wrapped_or_changed_since_prepare_is_refused(change, side):
+    loss, model = Gap(), build("BERT")
+    loss.prepare(model, model)
+    changed, got = CHANGES[change]
+    with pytest.raises(ValueError, match=f"^Gap: collect: model must be the {side} that prepare saw, 4 blocks from "
+                                         f"'bert.encoder.layer.0' on, 3 heads, width {H}, embedding {H}; {got}.*; "
+                                         "expected it without a wrapper"):
+        loss.collect(changed(model), side)
+
+
+def test_sides_that_are_mixed_up_are_refused():
+    loss, teacher = Gap(), build("BERT")
+    student = kd.student_from(teacher, every=2)
+    loss.prepare(student, teacher)
+    for model, side in [(teacher, "student"), (student, "teacher")]:
+        with pytest.raises(ValueError, match=f"Gap: collect: model must be the {side} that prepare saw"):
+            loss.collect(model, side)
+
+
+@pytest.mark.parametrize("around", [lambda model: model, lora, torch.compile])
+def test_a_model_wrapped_before_prepare_is_collected_from(around):
+    loss, model = Gap(), build("BERT")
+    wrapped = around(model)
+    loss.prepare(wrapped, wrapped)
+    with loss.collect(wrapped, "student") as layers, torch.no_grad():
+        (wrapped if around is not torch.compile else model)(IDS)
+    assert [tuple(x.shape) for x in layers.values()] == [(3, 9, H)] * 2
 
 
 def test_prepare_draws_from_its_seed_alone():

@@ -153,7 +153,7 @@ def test_changed_students_have_forgotten_their_metrics(metric, runs):
     (with_exits(lambda task: nn.Linear(64, 10), "weight"), r"layers \['weight'\] must be .* got Linear")])
 def test_an_exit_stands_on_a_part_of_the_network(builder, words, tasks):
     builder.__name__ = "a network with exits"
-    with pytest.raises(ValueError, match=f"^Exits: .*{words}"):
+    with pytest.raises(ValueError, match=f"^with_exits: .*{words}"):
         train(builder, tasks, objective=DeepToShallow(), **QUICK)
 
 

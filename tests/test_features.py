@@ -244,5 +244,5 @@ def test_other_bad_arguments(name):
 
 
 def test_unknown_variant():
-    with pytest.raises(ValueError, match="variant must be 'paper' or 'code', got 'both'"):
+    with pytest.raises(ValueError, match=r"variant must be one of \['paper', 'code'\], got 'both'"):
         attention_transfer(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), variant="both")

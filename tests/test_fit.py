@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset, DatasetDict
 from test_trainer_resume import Pairs, bert, llama, weights
 from transformers.utils import logging
 
-from kdlab import HardLabels, OnPolicy, TokenLoss, fit
+from kdlab import Collator, HardLabels, OnPolicy, TokenLoss, fit
 
 IDS = torch.randint(1, 32, (24, 6), generator=torch.Generator().manual_seed(3)).tolist()
 ROWS = [{"input_ids": row, "labels": row} for row in IDS]
@@ -98,6 +100,8 @@ def test_the_trainer_gets_what_it_is_to_be_given(monkeypatch):
     made = []
 
     class Recorder:
+        counted = 1
+
         def __init__(self, model, args, **options):
             made.append((model, args, options, logging.get_verbosity()))
 
@@ -165,3 +169,124 @@ def test_what_was_kept_from_the_search_for_garbage_is_given_back():
     before = gc.get_freeze_count()
     fit(llama(8, seed=1), ROWS, objective=HardLabels(), steps=1, batch=8)
     assert gc.get_freeze_count() == before == 0
+
+
+# --- what is given ---
+
+class Numbered(torch.utils.data.Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+MAPS = {"list": list, "tuple": tuple, "numbered": Numbered, "datasets": Dataset.from_list}
+class Once(Stream):
+    """One iterator, read once."""
+
+    def __init__(self, rows):
+        self.rows = iter(rows)
+
+
+STREAMS = {"once": Once, "stream": Stream, "datasets": lambda rows: Dataset.from_list(rows).to_iterable_dataset()}
+
+
+def learnt(data, **how):
+    return fit(llama(8, seed=1), data, objective=HardLabels(), **how)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_every_kind_of_numbered_data_trains_alike(kind):
+    assert same(learnt(MAPS[kind](ROWS)), learnt(ROWS))
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_data_without_a_length_is_read_in_its_order_for_so_many_steps(kind):
+    reference, student = llama(8, seed=1), learnt(STREAMS[kind](ROWS), steps=3)
+    written_out(reference, [IDS[:8], IDS[8:16], IDS[16:]], 2e-3, label_loss)
+    for name, value in weights(reference).items():
+        assert (weights(student)[name] - value).abs().max() < 1e-9, name
+
+
+@pytest.mark.parametrize("epochs, steps", [(0.5, 2), (1 / 3, 1), (1.5, 5)])
+def test_a_share_of_an_epoch_is_that_share_of_its_steps(epochs, steps):
+    assert same(learnt(ROWS, epochs=epochs), learnt(ROWS, steps=steps))
+
+
+@pytest.mark.parametrize("how", [{"steps": 1}, {"batch": 24}, {"batch": 99}, {"epochs": 0.2}])
+def test_a_single_step_is_taken_at_the_full_rate(how):
+    batches, student, reference = [], llama(8, seed=1), llama(8, seed=1)
+    fit(student, ROWS, objective=HardLabels(), collator=kept(batches), **how)
+    params = list(reference.parameters())
+    grads = torch.autograd.grad(label_loss(reference, torch.tensor(batches[0])), params)
+    norm = math.sqrt(sum(g.square().sum().item() for g in grads))
+    for p, own, g in zip(params, student.parameters(), grads, strict=True):
+        g = g * min(1.0, 1 / (norm + 1e-6))
+        assert (own - (p - 2e-3 * g / (g.abs() + 1e-8))).abs().max() < 1e-9  # Adam's first step: the sign
+
+
+def tuples(rows):
+    return [tuple(row.values()) for row in rows]
+
+
+WRONG = {
+    "fit: data must hold at least one row, got none": [
+        *[{"data": make([])} for make in (list, tuple, Numbered)], {"data": Stream([]), "steps": 2}],
+    "fit: data must hold a row with a label that counts": [
+        {"data": [{"input_ids": row, "labels": [-100] * 6} for row in IDS]},
+        {"data": [{"input_ids": row[:1], "labels": row[:1]} for row in IDS]},
+        {"data": Stream([ROWS[0] | {"labels": [-100] * 6}]), "steps": 2},
+    ],
+    "fit: data must be a list of dictionaries.*, got ": [
+        {"data": DatasetDict({"train": Dataset.from_list(ROWS)})}, {"data": {"input_ids": IDS}},
+        {"data": pd.DataFrame(ROWS)}, {"data": iter(ROWS)}, {"data": torch.tensor(IDS)}, {"data": "docstrings"}],
+    "fit: data must hold dictionaries as rows, got (tuple|list) as row 0": [{"data": tuples(ROWS)}, {"data": IDS}],
+    r"fit: data must hold rows with something that .* got the columns \['\w+'\] in row 0": [
+        {"data": [{"text": "a text"}]}, {"data": Dataset.from_list([{"text": "a text"}])}, {"data": [{"labels": [1]}]}],
+    "fit: steps must be a whole number of at least 1 for data without a length, got -1": [{"data": Stream(ROWS)}],
+    "fit: steps must be a whole number of at least 1, or -1 to go by epochs, got 0": [{"steps": 0}],
+    "fit: steps must be a whole number": [{"steps": -2}, {"steps": 2.0}, {"steps": True}],
+    "fit: epochs must be a finite number above 0": [{"epochs": 0}, {"epochs": math.inf}, {"epochs": "3"}],
+    "fit: batch must be a whole number of at least 1": [{"batch": 0}, {"batch": 8.0}],
+    "fit: lr must be a finite number above 0": [{"lr": 0}, {"lr": "2e-3"}, {"lr": math.nan}],
+    "fit: seed must be a whole number in": [{"seed": -1}, {"seed": 2**32}, {"seed": None}],
+    "fit: collator must be a function": [{"collator": Collator}, {"collator": "pad"}],
+    "fit: student must have weights that learn": [{"student": llama(8).requires_grad_(False)}],
+    "fit: student must be an nn.Module, got str": [{"student": "docs_lm"}],
+    "DistillationTrainer: teacher: .* for the objective TokenLoss; got None": [{"objective": None}],
+    "DistillationTrainer: teacher: argument must be an nn.Module": [{"teacher": "docs_lm"}],
+    "DistillationTrainer: hidden: argument must be a loss on the layers": [{"hidden": 1.0}],
+}
+
+
+@pytest.mark.parametrize("says, given", [(says, one) for says, many in WRONG.items() for one in many])
+def test_what_can_teach_nothing_is_named_and_the_student_stays_as_it_was(says, given):
+    student = llama(8, seed=1)
+    with pytest.raises((TypeError, ValueError), match="^" + says):
+        fit(**{"student": student, "data": ROWS, "objective": HardLabels()} | given)
+    assert same(student, llama(8, seed=1))
+
+
+def test_rows_of_any_kind_are_right_where_a_collator_makes_the_batch():
+    def collate(rows):
+        ids = torch.tensor([ids for ids, _ in rows])
+        return {"input_ids": ids, "labels": ids}
+
+    assert same(learnt(tuples(ROWS), collator=collate), learnt(ROWS))
+
+
+def test_where_no_label_is_needed_texts_without_one_teach():
+    rows = [{"input_ids": row} for row in IDS]
+    assert same(fit(llama(8, seed=1), rows, teacher=TEACHER), fit(llama(8, seed=1), ROWS, teacher=TEACHER))

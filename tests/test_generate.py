@@ -5,16 +5,19 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, GPT2LMHeadModel, LlamaForCausalLM
 
-from kdlab.generate import OnPolicy, as_dataset, completions, distinct, perplexity
+import kdlab as kd
+from kdlab.generate import OnPolicy, as_dataset, completions, distinct, perplexity, positions
 
 TOPICS = Path(__file__).parent.parent / "data" / "teachers" / "topics_lm"
 V = 11
@@ -222,10 +225,183 @@ def test_perplexity_against_a_loop_over_tokens():
         assert perplexity(gpt2(dropout=0.5).train(), batch) == pytest.approx(math.exp(sum(nats) / 6), rel=1e-12)
 
 
+@given(st.lists(st.tuples(texts, st.lists(token, max_size=4), st.sampled_from(["left", "right"])), min_size=1,
+                max_size=4), st.booleans(), token)
+@settings(max_examples=30)
+@pytest.mark.parametrize("model", [tiny(), gpt2()], ids=["llama", "gpt2"])
+def test_perplexity_of_a_batch_is_that_of_its_texts_one_by_one(model, rows, masked, pad):
+    if not masked:  # then nothing may be padding
+        shortest = min(len(p + r) for p, r, _ in rows)
+        rows = [((p + r)[:shortest], [], side) for p, r, side in rows]
+        rows = [(text[:1], text[1:], side) for text, _, side in rows]
+    length, nats = max(len(p + r) for p, r, _ in rows), []
+    columns = {"input_ids": [], "attention_mask": [], "labels": []}
+    for prompt, response, side in rows:
+        text, fill = prompt + response, [0] * (length - len(prompt + response))
+        with torch.no_grad():
+            log_q = model(torch.tensor([text])).logits[0].log_softmax(-1)
+        nats += [-float(log_q[len(prompt) + i - 1, t]) for i, t in enumerate(response)]
+        for key, own, other in [("input_ids", text, pad), ("attention_mask", [1] * len(text), 0),
+                                ("labels", [-100] * len(prompt) + response, -100)]:
+            filling = [other] * len(fill)
+            columns[key].append(filling + own if side == "left" else own + filling)
+    batch = {k: torch.tensor(v) for k, v in columns.items() if masked or k != "attention_mask"}
+    if nats:
+        assert perplexity(model, batch) == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-10)
+    else:
+        with pytest.raises(ValueError, match="perplexity: batch must hold a token that counts"):
+            perplexity(model, batch)
+
+
+def roberta(kind=transformers.RobertaForCausalLM, room=10):
+    return tiny(kind, max_position_embeddings=room + 2, pad_token_id=1, is_decoder=True)
+
+
+LEARNT = {  # a table of positions: with one token too many, torch raises an error of its own
+    "GPT-2": lambda: tiny(GPT2LMHeadModel, max_position_embeddings=10),
+    "BERT": lambda: tiny(transformers.BertLMHeadModel, max_position_embeddings=10, is_decoder=True),
+    "RoBERTa": roberta,
+    "XLM-R, as a classifier": lambda: roberta(transformers.XLMRobertaForSequenceClassification),
+    "ELECTRA": lambda: tiny(transformers.ElectraForCausalLM, max_position_embeddings=10, is_decoder=True),
+    "DistilBERT": lambda: tiny(transformers.DistilBertModel, max_position_embeddings=10, dim=16, n_heads=2, n_layers=1),
+    "OPT": lambda: tiny(transformers.OPTForCausalLM, max_position_embeddings=10, ffn_dim=16, word_embed_proj_dim=16),
+}
+
+
+@pytest.mark.parametrize("name", LEARNT)
+def test_positions_are_as_many_tokens_as_the_table_takes(name):
+    model = LEARNT[name]()
+    assert positions(model) == 10
+    with torch.no_grad():
+        model(torch.full((1, 10), 5))
+        with pytest.raises((IndexError, RuntimeError), match="index|size"):
+            model(torch.full((1, 11), 5))
+
+
+def test_positions_of_models_without_a_table():
+    sizes = {"vocab_size": V, "d_model": 16, "hidden_size": 16, "n_heads": 2, "n_head": 2, "n_layers": 1, "n_layer": 1,
+             "d_inner": 16}
+    for kind in (transformers.BloomForCausalLM, transformers.MptForCausalLM, transformers.XLNetLMHeadModel):
+        assert positions(kind(kind.config_class(**sizes))) is None
+    assert positions(tiny()) == 32 and positions(torch.nn.Linear(2, 2)) is None  # rotary: what its config says
+
+
+WRAPPERS = {"data parallel": torch.nn.DataParallel, "compiled": torch.compile,
+            "compiled within": lambda m: torch.nn.DataParallel(torch.compile(m)),
+            "compiled around": lambda m: torch.compile(torch.nn.DataParallel(m))}
+
+
+def lora(model):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    return peft.get_peft_model(model, config)
+
+
+@pytest.mark.parametrize("name", [*WRAPPERS, "adapter"])
+def test_a_wrapped_model_is_read_as_the_model_in_it(name):
+    model, batch = tiny(), padded(PROMPTS, "left", responses=[[1]] * 4)
+    if name == "adapter":
+        wrapped, plain = lora(model), lora(tiny()).merge_and_unload()
+    else:
+        wrapped, plain = WRAPPERS[name](model), tiny()
+    assert positions(wrapped) == 32
+    assert perplexity(wrapped, batch) == pytest.approx(perplexity(plain, batch), rel=1e-10)
+    expected = [greedy(plain, prompt, 6) for prompt in PROMPTS]
+    assert [ids for ids, _ in real(completions(wrapped, PROMPTS, 6, temperature=0, eos=()))] == expected
+    (mixed,) = kd.OnPolicy(1.0, 6, temperature=0, eos=())(wrapped, [batch], 0)
+    assert [ids for ids, _ in real(mixed)] == expected
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_generation_config_is_put_back_behind_an_adapter_too(fails):
+    model = tiny()
+    model.generation_config = own = GenerationConfig(**LOUD)
+    wrapped = lora(model)
+    if fails:
+        model.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            completions(wrapped, PROMPTS, 2)
+    else:
+        completions(wrapped, PROMPTS, 2)
+    assert model.generation_config is own and wrapped.generation_config is own
+
+
+def test_prompts_come_with_a_mask_without_one_or_as_a_tokenizers_lists():
+    model, same = tiny(), [[3, 1, 4], [6, 2, 5]]
+    expected = {str(prompts): [greedy(model, p, 5) for p in prompts] for prompts in (PROMPTS, same)}
+    lists = {"input_ids": PROMPTS, "attention_mask": [[1] * len(p) for p in PROMPTS]}
+    for prompts, form in [(PROMPTS, lists), (PROMPTS, {"input_ids": PROMPTS}),
+                          (same, {"input_ids": torch.tensor(same)}),
+                          (PROMPTS, transformers.BatchEncoding(padded(PROMPTS, "left")))]:
+        written = completions(model, form, 5, temperature=0, eos=())
+        assert [ids for ids, _ in real(written)] == expected[str(prompts)]
+
+
+def test_own_text_without_a_mask_or_labels():
+    ids, labels = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[-100, -100, 3], [-100, 5, 6]])
+    for columns, prompts, length in [({"labels": labels}, [[1, 2], [4]], None), ({}, [[1, 2, 3], [4, 5, 6]], None),
+                                     ({}, [[1, 2], [4, 5]], 2)]:
+        (mixed,) = kd.OnPolicy(1.0, 3, prompt_length=length, eos=())(counter(), [{"input_ids": ids} | columns], 0)
+        assert real(mixed) == [(p + counted(p, 3, ()), [-100] * len(p) + counted(p, 3, ())) for p in prompts]
+
+
+@given(st.lists(st.tuples(st.lists(token, min_size=1, max_size=12), st.lists(token, max_size=6)), min_size=1,
+                max_size=4), st.integers(4, 16), st.one_of(st.none(), st.integers(4, 16)), st.integers(1, 3),
+       st.sampled_from(["left", "right"]), st.sampled_from(["error", "truncate", "skip"]))
+@settings(max_examples=80)
+def test_long_prompts_are_an_error_cut_or_left_to_the_data(rows, own, teachers, new, side, choice):
+    model, batch = counter(), padded([p for p, _ in rows], side, 7, [r for _, r in rows])
+    model.config.max_position_embeddings = own
+    on_policy = kd.OnPolicy(1.0, new, eos=(), pad=9, long_prompts=choice)
+    on_policy.positions = teachers
+    room = min(own, teachers or own) - new
+    prompts = [p if r else (p + r) for p, r in rows]
+    long = [len(p) > room for p in prompts]
+    if choice == "error" and any(long):
+        i = long.index(True)
+        with pytest.raises(ValueError, match=f"OnPolicy: row {i} has a prompt of {len(prompts[i])} tokens, expected at "
+                                             f"most {room}, so that max_new_tokens={new} fit within the {room + new} "):
+            on_policy(model, [batch], 0)
+        return
+    (mixed,) = on_policy(model, [batch], 0)
+    if choice == "skip" and all(long):
+        assert mixed is batch
+        return
+    expected = []
+    for (p, r), prompt, is_long in zip(rows, prompts, long, strict=True):
+        if is_long and choice == "skip":
+            expected.append((p + r, [-100] * len(p) + r))
+        else:
+            prompt = prompt[-room:]
+            text = counted(prompt, new, ())
+            expected.append((prompt + text, [-100] * len(prompt) + text))
+    assert real(mixed) == expected
+    width = max(len(ids) for ids, _ in expected)
+    assert {k: tuple(v.shape) for k, v in mixed.items()} == dict.fromkeys(batch, (len(rows), width))
+    assert (mixed["input_ids"][mixed["attention_mask"] == 0] == 9).all()
+    assert (mixed["attention_mask"].diff(dim=1) <= 0).all() and {v.dtype for v in mixed.values()} == {torch.int64}
+
+
+def test_a_skipped_row_of_plain_text_keeps_its_labels_and_without_labels_nothing_of_it_counts():
+    batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 0, 0, 0, 0]]),
+             "attention_mask": torch.tensor([[1] * 6, [1, 1, 0, 0, 0, 0]])}
+    on_policy = kd.OnPolicy(1.0, 3, prompt_length=6, eos=(), long_prompts="skip")
+    on_policy.positions = 8
+    for labels, kept in [({"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)},
+                          [1, 2, 3, 4, 5, 6]), ({}, [-100] * 6)]:
+        (mixed,) = on_policy(counter(), [batch | labels], 0)
+        assert real(mixed) == [([1, 2, 3, 4, 5, 6], kept), ([1, 2, 3, 4, 5], [-100, -100, 3, 4, 5])]
+
+
 def test_distinct_by_hand():
     rows = [["a", "b", "a", "b"], ["b"], ["a", "b", "c"]]
     assert distinct(rows, 1) == 3 / 8 and distinct(rows, 2) == 3 / 5 and distinct(rows, 3) == 1
     assert distinct([torch.tensor([1, 2]), torch.tensor([1, 2])], 2) == 1 / 2
+
+
+def without(key):
+    return {k: v for k, v in padded([[1, 2]], "right").items() if k != key}
 
 
 ERRORS = {
@@ -240,6 +416,21 @@ ERRORS = {
     "prompt_length must .* at least 1, got 0": lambda m: OnPolicy(1, 1, prompt_length=0),
     "row 0 has no prompt": lambda m: OnPolicy(1, 1)(m, [padded([[1, 2]], "left")], 0),
     "got labels that are all −100": lambda m: perplexity(m, padded([[1]], "right")),
+    "at most 32 tokens, the model's positions, got one of 33": lambda m: perplexity(m, padded([[1] * 33], "left")),
+    r"perplexity: batch\[1\] must hold ids below 11, got 1 to 11": lambda m: perplexity(
+        m, padded([[1], [1, V]], "left")),
+    "perplexity: batch must hold labels, got .'attention": lambda m: perplexity(m, without("labels")),
+    "OnPolicy: batch must hold input_ids, got": lambda m: OnPolicy(1, 1)(m, [without("input_ids")], 0),
+    "completions: prompts must hold columns of one shape": lambda m: completions(
+        m, {"input_ids": [1, 2], "attention_mask": [1, 1]}, 1),
+    "perplexity: batch must hold columns of one shape": lambda m: perplexity(
+        m, without("labels") | {"labels": torch.ones(1, 3)}),
+    "long_prompts must be one of .'error', 'truncate', 'skip'., got 'cut'": lambda m: OnPolicy(
+        1, 1, long_prompts="cut"),
+    "max_new_tokens must leave room for a prompt within the 32 positions .* got 32": lambda m: OnPolicy(
+        1, 32, long_prompts="skip")(m, [padded([[1]], "left")], 0),
+    "number its positions from 0, .* got RobertaForCausalLM, whose first is 2": lambda m: completions(
+        roberta(), [[5]], 1),
     "n = 3 tokens, got 2 shorter": lambda m: distinct([[1], [2, 3]], 3),
 }
 
@@ -248,3 +439,51 @@ ERRORS = {
 def test_errors_name_the_argument(message):
     with pytest.raises(ValueError, match=message):
         ERRORS[message](counter())
+
+
+@pytest.mark.parametrize("eos", [
+    2, [2], (2,), {2}, range(2, 3), np.int64(2), np.array([2]), torch.tensor(2), torch.tensor([2])], ids=repr)
+def test_an_end_of_text_may_come_in_any_form(eos):
+    model = counter()
+    expected = completions(model, [[3], [5, 1]], 4, seed=1, eos=[2])
+    found = completions(model, [[3], [5, 1]], 4, seed=1, eos=eos)
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+IDS_OF_NOTHING = {"half": 2.5, "text": "2", "truth": True, "below": -1, "nest": [[2]], "dict": {}, "none": [None]}
+
+
+@pytest.mark.parametrize("key", ["eos", "pad"])
+@pytest.mark.parametrize("value", IDS_OF_NOTHING.values(), ids=IDS_OF_NOTHING)
+def test_what_is_no_id_of_a_token_is_named(key, value):
+    for make in (lambda: completions(counter(), [[3]], 1, **{key: value}), lambda: OnPolicy(1, 1, **{key: value})):
+        with pytest.raises(ValueError, match=f"^(completions|OnPolicy): {key} must be a whole number"):
+            make()
+
+
+@pytest.mark.parametrize("prompts", [
+    None, 3, "text", b"text", ["text"], [3], [[True]], [[0.5]], [[1j]], [None], [[None]], [[2 ** 80]],
+    [[1], [[2], [3]]], torch.tensor(3), {"ids": [[3]]}, {"input_ids": 3}, {"input_ids": "text"},
+    {"input_ids": [[3]], "attention_mask": 1}, {"input_ids": [[3]], "attention_mask": [["a"]]},
+    {"input_ids": None}], ids=repr)
+def test_what_are_no_prompts_is_named(prompts):
+    with pytest.raises((TypeError, ValueError), match=r"^completions: prompts(\[\d\])? must "):
+        completions(counter(), prompts, 1)
+
+
+@pytest.mark.parametrize("model", [None, "docs_lm", nn.Linear(2, 2), transformers.LlamaForCausalLM], ids=str)
+def test_what_is_no_language_model_is_named(model):
+    batch = padded([[1, 2, 3]], "right")
+    for name, ask in {"completions": lambda: completions(model, [[3]], 1),
+                      "perplexity": lambda: perplexity(model, batch),
+                      "OnPolicy": lambda: OnPolicy(1, 1)(model, [batch], 0)}.items():
+        with pytest.raises(TypeError, match=f"^{name}: model must be a causal language model of"):
+            ask()
+
+
+@pytest.mark.parametrize("batch", [None, 3, [[1, 2]], torch.ones(1, 2), "text"], ids=repr)
+def test_what_is_no_batch_is_named(batch):
+    for name, ask in {"perplexity": lambda: perplexity(counter(), batch), "as_dataset": lambda: as_dataset(batch),
+                      "OnPolicy": lambda: OnPolicy(1, 1)(counter(), [batch], 0)}.items():
+        with pytest.raises(TypeError, match=f"^{name}: batch must be a dictionary"):
+            ask()

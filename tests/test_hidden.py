@@ -242,8 +242,19 @@ def test_what_does_not_fit_is_told(arguments, error, words, tasks, flat):
     (("fitnets", [("1", "1")]), TypeError, "distance must be a function such as features.fitnets, got 'fitnets'"),
     *[((fitnets, pairs), ValueError, "pairs must be layer names by twos, as in .* got ")
       for pairs in ([], ["12"], [("1",)], [("1", "2", "3")])],
-    *[((fitnets, [("1", "1")], weight), ValueError, f"weight must be at least 0 and finite, got {weight!r}")
+    *[((fitnets, [("1", "1")], weight), ValueError, f"weight must be a finite number at least 0, got {weight!r}")
       for weight in (-1, float("inf"), float("nan"), "1")]])
 def test_a_loss_is_checked_when_it_is_made(arguments, error, words):
     with pytest.raises(error, match=f"^HiddenLoss: {words}"):
         HiddenLoss(*arguments)
+
+
+@pytest.mark.parametrize("key, value", [("base", KDLoss), ("base", 1.0), ("base", "kd"), ("project", 1),
+                                        ("project", "yes"), ("pairs", [(1, 3)]), ("pairs", [(["1"], "3")])])
+def test_a_wrong_part_is_named_before_anything_is_trained(key, value):
+    with pytest.raises((TypeError, ValueError), match=f"^HiddenLoss: {key} must be"):
+        HiddenLoss(**{"distance": fitnets, "pairs": [("1", "1")], key: value})
+
+
+def test_pairs_may_come_as_anything_that_yields_them():
+    assert HiddenLoss(fitnets, zip("12", "34", strict=True)).pairs == [("1", "3"), ("2", "4")]

@@ -69,9 +69,9 @@ def test_the_environment_overrides_the_scale(monkeypatch, scale):
     assert setup().scale == scale
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None, True, 2**32])  # NumPy takes no more than 32 bits
 def test_a_bad_seed_is_named(seed):
-    with pytest.raises(ValueError, match=f"^setup: seed must be an integer of at least 0, got {seed!r}"):
+    with pytest.raises(ValueError, match=rf"^setup: seed must be a whole number in \[0, 4294967295\], got {seed!r}"):
         setup(seed)
 
 

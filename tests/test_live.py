@@ -24,7 +24,8 @@ def share(hits):
 
 
 def same_weights(model, reference):
-    torch.testing.assert_close(model.state_dict(), reference.state_dict(), rtol=1e-3, atol=1e-5)
+    # float32, many steps: the order of sums differs between processors
+    torch.testing.assert_close(model.state_dict(), reference.state_dict(), rtol=1e-3, atol=1e-4)
 
 
 def weights(runs):
@@ -69,7 +70,7 @@ def test_without_memory_the_teacher_is_the_student_as_it_stands(tasks):
 
 @pytest.mark.parametrize("decay", [1.0, 1, -0.1, 7, float("nan")])
 def test_an_average_that_never_moves_is_refused(decay):
-    with pytest.raises(ValueError, match=rf"^EMA: decay must lie in \[0, 1\), got {decay!r}"):
+    with pytest.raises(ValueError, match=rf"^EMA: decay must be a finite number at least 0 and below 1, got {decay!r}"):
         EMA(decay)
 
 

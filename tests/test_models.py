@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import huggingface_hub.constants as hub
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,13 +86,15 @@ def test_mlp_places_dropout_after_each_hidden_layer(task):
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: mlp(0), r"mlp: hidden widths must be whole numbers above 0, got \(0,\)"),
-    (lambda: mlp(8, 2.5), r"mlp: hidden widths must be whole numbers above 0, got \(8, 2.5\)"),
-    (lambda: convnet(), r"convnet: channels must be whole numbers above 0, got \(\)"),
-    (lambda: convnet(-4), r"convnet: channels must be whole numbers above 0, got \(-4,\)"),
-    (lambda: Dropout(1.0), r"Dropout: p must lie in \[0, 1\), got 1.0"),
-    (lambda: Dropout(-0.1), r"Dropout: p must lie in \[0, 1\), got -0.1"),
-    (lambda: mlp(8, dropout=1.5), r"mlp: dropout must lie in \[0, 1\), got 1.5"),
+    (lambda: mlp(0), "mlp: hidden must be a whole number of at least 1, got 0"),
+    (lambda: mlp(8, 2.5), "mlp: hidden must be a whole number of at least 1, got 2.5"),
+    (lambda: mlp(True), "mlp: hidden must be a whole number of at least 1, got True"),
+    (lambda: convnet(), "convnet: channels must be whole numbers of at least 1, got none"),
+    (lambda: convnet(-4), "convnet: channels must be a whole number of at least 1, got -4"),
+    (lambda: Dropout(1.0), "Dropout: p must be a finite number at least 0 and below 1, got 1.0"),
+    (lambda: Dropout(-0.1), "Dropout: p must be a finite number at least 0 and below 1, got -0.1"),
+    (lambda: mlp(8, dropout=1.5), "mlp: dropout must be a finite number .* below 1, got 1.5"),
+    (lambda: convnet(8, dropout=1.5), "convnet: dropout must be a finite number .* below 1, got 1.5"),
 ])
 def test_bad_arguments_are_named(make, words):
     with pytest.raises(ValueError, match=f"^{words}"):
@@ -130,10 +133,10 @@ def test_a_bare_name_leads_to_the_directory_then_kdlab_models_then_the_course_th
         (cache / f"models--{name.replace('/', '--')}" / "snapshots").mkdir(parents=True)
         language_model(name)
         assert asked[-2:] == [str(place or name)] * 2
-    (models / "docs_lm").mkdir()
+    shutil.copytree(TEACHERS / "docs_lm", models / "docs_lm")
     language_model("docs_lm")
     assert asked[-2:] == [str(models / "docs_lm")] * 2
-    (here / "docs_lm").mkdir()
+    shutil.copytree(TEACHERS / "docs_lm", here / "docs_lm")
     language_model("docs_lm")
     assert asked[-2:] == ["docs_lm"] * 2
 
@@ -209,3 +212,46 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path, known):
         with pytest.raises(ValueError, match="trust_remote_code"):
             language_model(str(folder))
     assert not (tmp_path / "ran").exists()
+
+
+def test_whole_numbers_of_numpy_are_widths(task):
+    assert torch.nn.utils.parameters_to_vector(mlp(np.int64(3))(task).parameters()).numel() == 65 * 3 + 4 * 10
+    assert convnet(np.int64(3))(task)[0].out_channels == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, "float32", torch.bfloat16, "bfloat16"])
+def test_a_dtype_is_given_by_itself_or_by_its_name(dtype):
+    for load_it, name in ((language_model, "topics_lm"), (text_classifier, "docs_bert")):
+        model, _ = load_it(name, dtype=dtype)
+        assert str(model.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
+
+
+@pytest.mark.parametrize("load_it, name", [(language_model, "topics_lm"), (text_classifier, "docs_bert")])
+@pytest.mark.parametrize("dtype", [torch.int64, "int64", 32, float, "", "Tensor", {}, True])
+def test_what_is_no_dtype_of_weights_is_named(load_it, name, dtype):
+    with pytest.raises(ValueError, match=f"^{load_it.__name__}: dtype must be a floating-point dtype"):
+        load_it(name, dtype=dtype)
+
+
+@pytest.mark.parametrize("load_it", [language_model, text_classifier])
+@pytest.mark.parametrize("name", [".", "..", Path(), Path("empty"), "empty"])
+def test_a_directory_without_a_model_is_named(places, load_it, name):
+    (places[0] / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="name must be a model, with a config.json .*got the directory"):
+        load_it(name)
+
+
+@pytest.mark.parametrize("load_it", [language_model, text_classifier])
+@pytest.mark.parametrize("name", ["no/such-model", "nonsense", "a b/c", "!"])
+def test_what_the_hub_does_not_know_is_named(places, monkeypatch, load_it, name):
+    monkeypatch.setattr("kdlab.models.hub_reachable", lambda: True)
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=f"^{load_it.__name__}: name must be a model with safetensors.*{name}"):
+        load_it(name)
+
+
+@pytest.mark.parametrize("name", [None, 3, True, b"docs_lm", ["docs_lm"], "", "  "])
+def test_what_is_no_name_is_not_looked_for(name):
+    for load_it in (language_model, text_classifier):
+        with pytest.raises((TypeError, ValueError), match=f"^{load_it.__name__}: name must "):
+            load_it(name)

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 from torch.autograd import gradcheck
 
-from kdlab import HardLabels, KDLoss, LabelSmoothing
+from kdlab import DISTLoss, DKDLoss, HardLabels, KDLoss, LabelSmoothing
 
 quick = settings(max_examples=40)
 OBJECTIVES = [KDLoss(4.0, 0.9), KDLoss(2.0, 1.0, scale="none"), KDLoss(3.0, 0.0), HardLabels(), LabelSmoothing(0.1)]
@@ -214,7 +214,7 @@ def test_bad_input_is_named(loss, changes, error, words):
     *[(lambda a=a: KDLoss(alpha=a), rf"KDLoss: alpha must lie in \[0, 1\], got {a}") for a in (-0.1, 1.1, math.nan)],
     (lambda: KDLoss(alpha=torch.tensor([0.5, 2.0])), r"KDLoss: alpha must lie in \[0, 1\], got tensor"),
     (lambda: KDLoss(scale="T"), "KDLoss: scale must be 'T2', 'none' or a number above 0, got 'T'"),
-    (lambda: LabelSmoothing(1.0), r"LabelSmoothing: epsilon must lie in \[0, 1\), got 1.0"),
+    (lambda: LabelSmoothing(1.0), r"LabelSmoothing: epsilon must be a finite number at least 0 and below 1, got 1.0"),
     (lambda: KDLoss()(Z, torch.zeros(2, 4), Y), r"KDLoss: student_logits \(2, 3\) and teacher_logits \(2, 4\) must"),
     (lambda: KDLoss()(Z, Z + math.nan, Y), "KDLoss: teacher_logits holds 6 NaN"),
     (lambda: KDLoss()(Z, None, Y), "KDLoss: teacher_logits must be a floating-point tensor .*, got NoneType"),
@@ -222,3 +222,32 @@ def test_bad_input_is_named(loss, changes, error, words):
 def test_bad_settings_are_named(make, words):
     with pytest.raises((ValueError, TypeError), match=f"^{words}"):
         make()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor], ids=["array", "tensor"])
+def test_a_temperature_and_an_alpha_a_replica_come_as_tensors_or_arrays(kind):
+    s, t, y = batch(2, 5, 3)
+    T, alpha = np.array([2.0, 5.0]).reshape(2, 1, 1), np.array([0.3, 0.8]).reshape(2, 1, 1)
+    q, p = (log_softmax(z.numpy() / T, -1) for z in (s, t))
+    hard = -np.take_along_axis(log_softmax(s.numpy(), -1), y.numpy()[..., None], -1)[..., 0]
+    soft = (np.exp(p) * (p - q)).sum(-1)
+    expected = alpha[..., 0] * T[..., 0] ** 2 * soft + (1 - alpha[..., 0]) * hard
+    np.testing.assert_allclose(KDLoss(kind(T), kind(alpha))(s, t, y, reduction="rows"), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("make, key", [
+    *[(lambda x, key=key: KDLoss(**{key: x}), key) for key in ("temperature", "alpha")],
+    *[(lambda x, key=key: DKDLoss(**{key: x}), key) for key in ("temperature", "alpha", "beta")],
+    *[(lambda x, key=key: DISTLoss(**{key: x}), key) for key in ("temperature", "beta", "gamma")]])
+@pytest.mark.parametrize("shape", [(2,), (3,), (2, 3, 4), (5, 2, 1, 1), (3, 1, 1), (1, 1, 1, 1)])
+def test_weights_that_are_not_one_a_replica_or_row_are_refused(make, key, shape):
+    """Of (R,) the first would stand for all; a fourth axis would add up its replicas."""
+    with pytest.raises(ValueError, match=rf"^\w+: {key} must (be a number or a tensor|broadcast to the logits)"):
+        make(torch.ones(shape))(*batch(2, 3, 4))
+
+
+@pytest.mark.parametrize("T, alpha", [(np.float32(2), np.float32(0.5)), (np.int64(2), np.float64(0.5)),
+                                      (torch.tensor(2.0), torch.tensor(0.5))])
+def test_the_numbers_of_numpy_and_torch_are_numbers(T, alpha):
+    s, t, y = batch(4, 3)
+    assert torch.equal(gradient(KDLoss(T, alpha), s, t, y), gradient(KDLoss(2, 0.5), s, t, y))

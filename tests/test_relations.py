@@ -138,7 +138,7 @@ LOSSES = [lambda: LayerMap([(0, 0), (3, 3)]), lambda: LayerMap([(1, 1)], project
 @pytest.mark.parametrize("family", ENCODERS)
 def test_a_copy_of_the_teacher_has_nothing_to_learn(make, family):
     teacher = build(family)
-    student = student_from(teacher, range(4)).eval()
+    student = student_from(teacher, range(4))
     result = rows(prepared(make(), student, teacher), student, teacher)
     assert result.tolist() == [0.0] * 3 and result.requires_grad
     with torch.no_grad():
@@ -219,23 +219,25 @@ def test_values_may_turn_within_a_head_and_heads_may_swap_on_both_sides():
     assert (loss(swapped[0], theirs, MASK) - before).abs().min() > 1e-3
 
 
-def test_projectors_are_those_of_the_seed_and_the_students_dtype():
+def test_projectors_are_those_of_the_seed_and_no_less_than_float32():
     teacher, student = build("BERT"), build("BERT", 5, hidden_size=6).bfloat16()
     losses = [prepared(LayerMap([(0, 0)]), student, teacher, seed=seed) for seed in (0, 0, 1)]
     first, same, other = (loss.projectors["hidden"].weight for loss in losses)
-    assert torch.equal(first, same) and not torch.equal(first, other) and first.dtype == torch.bfloat16
+    assert torch.equal(first, same) and not torch.equal(first, other) and first.dtype == torch.float32
     assert not torch.equal(first, losses[0].projectors["embedding"].weight)
     assert rows(losses[0], student, teacher).dtype == torch.float32
+    wide = prepared(LayerMap([(0, 0)]), build("BERT", 5, hidden_size=6).double(), teacher)
+    assert wide.projectors["hidden"].weight.dtype == torch.float64
     assert prepared(losses[0], build("BERT", hidden_size=9), teacher).projectors["hidden"].weight.shape == (12, 9)
 
 
 @pytest.mark.parametrize("make, words", [
     *[(lambda p=p: LayerMap(p), "LayerMap: pairs must be") for p in [[], [1], [(0, 1, 2)], [("0", "1")]]],
-    (lambda: LayerMap([(0, 0)], hidden=-1), "LayerMap: hidden must be at least 0 and finite, got -1"),
+    (lambda: LayerMap([(0, 0)], hidden=-1), "LayerMap: hidden must be a finite number at least 0, got -1"),
     (lambda: LayerMap([(0, 0)], 0, 0, 0), "LayerMap: one of attention, hidden, embedding must be above 0"),
-    (lambda: Relations(query_key=math.inf), "Relations: query_key must be at least 0 and finite, got inf"),
+    (lambda: Relations(query_key=math.inf), "Relations: query_key must be a finite number at least 0, got inf"),
     (lambda: Relations(query_key=0, value=0), "Relations: one of query_key, value must be above 0"),
-    (lambda: Relations(heads=0), "Relations: heads must be a whole number above 0, got 0"),
+    (lambda: Relations(heads=0), "Relations: heads must be a whole number of at least 1, got 0"),
     (lambda: LayerMap([(0, 1), (2, 3)]), r"\(2, 3\)\] name blocks \[2\] of the student, which has 0 to 1"),
     (lambda: LayerMap([(0, 4), (1, -1)]), r"name blocks \[4, -1\] of the teacher, which has 0 to 3"),
     (lambda: LayerMap([(0, 1)]), "a student with 4 heads and a teacher with 3; expected equal numbers, or attention=0"),

@@ -17,7 +17,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from kdlab import language_model
-from kdlab.server import Server, serve
+from kdlab.server import Server, app, serve
 
 FOLDER = Path(__file__).parent.parent / "data" / "teachers" / "topics_lm"
 PROMPTS = ["The function returns", "A list of", "If the file does not exist, the module raises an error and the"]
@@ -184,7 +184,7 @@ def test_ids_beyond_the_tokenizer_and_ruled_out_tokens_still_have_a_name_and_a_n
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=515, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
                                          num_attention_heads=2, max_position_embeddings=64)).eval()
-    model.lm_head = torch.nn.Linear(16, 515)
+    model.lm_head = torch.nn.Linear(16, 515).eval()
     torch.nn.init.zeros_(model.lm_head.weight)
     torch.nn.init.constant_(model.lm_head.bias, -math.inf)
     model.lm_head.bias.data[[513, 7]] = torch.tensor([3.0, 2.0])
@@ -236,6 +236,20 @@ def test_it_listens_on_this_machine_only_and_stops(loaded, capfd):
 def test_a_model_in_train_mode_is_refused(loaded):
     with pytest.raises(ValueError, match="^app: model must be in eval mode"), serve(deepcopy(loaded[0]).train(), None):
         pass
+
+
+def test_a_model_of_which_one_module_is_in_train_mode_is_refused(loaded):
+    for name, module in (model := deepcopy(loaded[0])).named_modules():
+        module.training = True
+        with pytest.raises(ValueError, match=f"model must be in eval mode.*, got train mode in {name}"):
+            app(model, None, "token")
+        module.training = False
+    assert app(model, None, "token")
+
+
+def test_what_is_no_model_is_not_served():
+    with pytest.raises(TypeError, match="^app: model must be an nn.Module, got str"):
+        app("docs_lm", None, "token")
 
 
 def test_the_command_prints_an_address_and_a_token_that_work():

@@ -126,12 +126,12 @@ def test_a_class_is_out_where_all_rule_it_out():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (([[1.0, 2.0]],), r"teacher_logits must be a tensor \(K, …, C\), got list"),
-    ((torch.zeros(3),), r"teacher_logits must be a tensor \(K, …, C\), got \(3,\)"),
-    ((torch.zeros(2, 3), "votes"), "of must be 'probabilities' or 'logits', got 'votes'"),
+    (([[1.0, 2.0]],), r"teacher_logits must be a tensor of numbers \(K, …, C\), got list"),
+    ((torch.zeros(3),), r"teacher_logits must have the shape \(K, …, C\), got \(3,\)"),
+    ((torch.zeros(2, 3), "votes"), r"of must be one of \['probabilities', 'logits'\], got 'votes'"),
     ((torch.zeros(2, 3), "probabilities", 0.0), "temperature must be above 0")])
 def test_what_is_no_ensemble_is_refused(arguments, words):
-    with pytest.raises(ValueError, match=f"^ensemble: {words}"):
+    with pytest.raises((TypeError, ValueError), match=f"^ensemble: {words}"):
         ensemble(*arguments)
 
 
@@ -167,10 +167,35 @@ def test_shuffling_is_fixed_by_its_seed():
 
 
 @pytest.mark.parametrize("labels, words", [
-    (torch.zeros(3, dtype=torch.long), r"labels must have shape \(5,\), got \(3,\)"),
-    (torch.full((5,), -100), r"labels must lie in \[0, 4\), got -100"),
-    (torch.full((5,), 4), r"labels must lie in \[0, 4\), got 4"),
+    (torch.zeros(3, dtype=torch.long), r"labels must have the shape \(5,\), a label a row .*, got \(3,\)"),
+    (torch.full((5,), -100), r"labels must lie in \[0, 4\), the classes of teacher_logits, got -100"),
+    (torch.full((5,), 4), r"labels must lie in \[0, 4\), the classes of teacher_logits, got 4"),
 ])
 def test_bad_labels_are_named(labels, words):
     with pytest.raises(ValueError, match=f"^shuffle_wrong_classes: {words}"):
         shuffle_wrong_classes(torch.zeros(5, 4), labels)
+
+
+def test_one_task_is_a_list_of_one():
+    task = splits("digits", 1, labels_per_class=2, sizes=(50, 40, 40))[0]
+    runs = train(mlp(4), task, epochs=1)
+    with torch.no_grad():
+        expected = runs.module()(task.test.x)
+    torch.testing.assert_close(each(runs, task, "test")[0][0], expected)
+
+
+@pytest.mark.parametrize("z", [torch.zeros(0, 3, 4), torch.zeros(2, 3, dtype=torch.long)])
+def test_an_ensemble_needs_a_teacher_and_its_floats(z):
+    with pytest.raises(ValueError, match="^ensemble: teacher_logits must hold floats of one teacher or more"):
+        ensemble(z)
+
+
+@pytest.mark.parametrize("labels", [torch.full((5,), 0.5), torch.ones(5, dtype=torch.bool), [0] * 5])
+def test_labels_that_are_no_whole_numbers_are_named(labels):
+    with pytest.raises(TypeError, match="^shuffle_wrong_classes: labels must be"):
+        shuffle_wrong_classes(torch.zeros(5, 4), labels)
+
+
+def test_a_seed_of_numpy_is_a_seed():
+    z, y = rows()
+    assert torch.equal(shuffle_wrong_classes(z, y, np.int64(3)), shuffle_wrong_classes(z, y, 3))

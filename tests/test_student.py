@@ -1,7 +1,6 @@
 """Students made of a teacher's blocks."""
 
 import copy
-import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from tiny_models import FAMILIES, IDS, SLIDING, build
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+import kdlab as kd
 from kdlab.encoders import student_from
 
 
@@ -26,8 +26,24 @@ def family(request):
 def test_all_blocks_make_the_teacher_again(family):
     teacher = build(family)
     student = student_from(teacher, range(4))
-    assert student.training and not teacher.training
-    torch.testing.assert_close(answer(student.eval(), IDS), answer(teacher, IDS), rtol=0, atol=0)
+    torch.testing.assert_close(answer(student, IDS), answer(teacher, IDS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_student_is_read_without_dropout_until_it_is_trained(family, training):
+    teacher = build(family).train(training)
+    student = kd.student_from(teacher, every=2)
+    assert not any(module.training for module in student.modules())
+    assert all(module.training == training for module in teacher.modules())
+    torch.testing.assert_close(answer(student, IDS), answer(student, IDS), rtol=0, atol=0)
+    if family == "BERT":
+        seen = []
+        student.register_forward_pre_hook(lambda module, _: seen.append(module.training))
+        rows = [{"input_ids": row, "labels": i % 2} for i, row in enumerate(IDS.tolist())]
+        kd.fit(student, rows, objective=kd.HardLabels(), steps=2)
+        assert seen == [True, True] and not student.training
+
+
 
 
 @pytest.mark.parametrize("layers", [[0, 2], [1], [3, 0, 1]])
@@ -42,7 +58,7 @@ def test_chosen_blocks_answer_as_if_cut_out_of_the_teacher(family, layers):
         cut.config.layer_types = [SLIDING[i] for i in layers]
         assert student.config.layer_types == cut.config.layer_types
     cut.config.use_cache = False  # its blocks still carry the teacher's indices
-    torch.testing.assert_close(answer(student.eval(), IDS), answer(cut, IDS), rtol=0, atol=0)
+    torch.testing.assert_close(answer(student, IDS), answer(cut, IDS), rtol=0, atol=0)
     assert student.config.num_hidden_layers == len(student.get_submodule(stack)) == len(layers)
     assert teacher.config.num_hidden_layers == 4 and type(student) is type(teacher)
 
@@ -51,7 +67,7 @@ def test_every_takes_from_the_first():
     teacher = build("BERT")
     for every, kept in [(1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0, 3]), (9, [0])]:
         student = student_from(teacher, every=every)
-        torch.testing.assert_close(answer(student.eval(), IDS), answer(student_from(teacher, kept).eval(), IDS))
+        torch.testing.assert_close(answer(student, IDS), answer(student_from(teacher, kept), IDS))
         assert student.config.num_hidden_layers == len(kept)
 
 
@@ -86,7 +102,7 @@ def test_dtypes_attention_and_the_generator_are_kept():
 def test_a_language_model_generates_with_its_cache(layers):
     teacher = AutoModelForCausalLM.from_pretrained(Path(__file__).parent.parent / "data" / "teachers" / "topics_lm")
     teacher.generation_config.repetition_penalty = 1.5
-    student = student_from(teacher, layers).eval()
+    student = student_from(teacher, layers)
     assert [block.self_attn.layer_idx for block in student.model.layers] == [0, 1]
     assert student.generation_config.repetition_penalty == 1.5
     assert student.generation_config is not teacher.generation_config
@@ -96,17 +112,20 @@ def test_a_language_model_generates_with_its_cache(layers):
     assert torch.equal(with_cache, without) and with_cache.shape == (2, 14)
 
 
-@pytest.mark.parametrize("layers", [[], [4], [-1], [0, 0], 2, "01", [0.5]])
-def test_blocks_that_the_teacher_lacks(layers):
-    with pytest.raises(ValueError, match=re.escape(
-            f"student_from: layers must be different blocks of the teacher, which has 0 to 3, got {layers!r}")):
+@pytest.mark.parametrize("layers, says", [
+    ([], r"a list of blocks from 0 to 3, got \[\]"), (2, "a list of blocks from 0 to 3, got 2"),
+    ("01", "a list of blocks from 0 to 3, got '01'"), ([0, 0], r"different blocks, got \[0, 0\]"),
+    *[([0, wrong], rf"a whole number in \[0, 3\], got {wrong}") for wrong in (4, -1, 0.5, 2.0, True, None)]])
+def test_blocks_that_the_teacher_lacks(layers, says):
+    with pytest.raises(ValueError, match=f"^student_from: layers must be {says}"):
         student_from(build("BERT"), layers)
 
 
 def test_other_bad_requests():
     teacher = build("BERT")
     for options, words in [({}, "expected either layers or every"), (dict(layers=[0], every=2), "either"),
-                           (dict(every=0), "every must be a whole number above 0, got 0"),
+                           (dict(every=0), "every must be a whole number of at least 1, got 0"),
+                           (dict(every=True), "every must be a whole number of at least 1, got True"),
                            (dict(every=1.5), "every must be")]:
         with pytest.raises(ValueError, match=words):
             student_from(teacher, **options)

@@ -209,3 +209,9 @@ def test_replicas_under_vmap_agree_with_each_model_alone():
         rkd_distance(alone["2.0"], teacher).backward()
         torch.testing.assert_close(grads["0.weight"][r], model[0].weight.grad)
     assert grads["3.weight"] is None  # behind the tap
+
+
+@pytest.mark.parametrize("names", [[None], [["0"]], [0], "9", ["0", torch.zeros(2)]])
+def test_a_name_that_is_none_is_named(names):
+    with pytest.raises(ValueError, match="^tap: names .* are not in the model"), tap(network(), names):
+        pass

@@ -121,10 +121,11 @@ def test_half_batches_average_to_the_whole_and_bfloat16_is_lifted():
     (lambda: TokenLoss(alpha=1.1), ValueError, r"alpha must be a number in \[0, 1\], got 1.1"),
     (lambda: TokenLoss(alpha=NAN), ValueError, r"alpha must be a number in \[0, 1\], got nan"),
     (lambda: TokenLoss(alpha=torch.ones(3, 1, 1)), ValueError, r"alpha must be a number in \[0, 1\], got tensor"),
-    (lambda: TokenLoss(temperature=torch.ones(3, 1)), ValueError, "temperature must be a number above 0, got tensor"),
-    (lambda: TokenLoss(temperature=0), ValueError, "temperature must be above 0 and finite, got 0"),
-    (lambda: TokenLoss(temperature=math.inf), ValueError, "temperature must be above 0 and finite, got inf"),
-    (lambda: TokenLoss(scale="t2"), ValueError, "scale must be 'T2' or 'none', got 't2'")])
+    (lambda: TokenLoss(temperature=torch.ones(3, 1)), ValueError,
+     "temperature must be a finite number above 0, got tensor"),
+    (lambda: TokenLoss(temperature=0), ValueError, "temperature must be a finite number above 0, got 0"),
+    (lambda: TokenLoss(temperature=math.inf), ValueError, "temperature must be a finite number above 0, got inf"),
+    (lambda: TokenLoss(scale="t2"), ValueError, r"scale must be one of \['T2', 'none'\], got 't2'")])
 def test_bad_settings_are_told_when_the_loss_is_made(make, error, words):
     with pytest.raises(error, match=f"^TokenLoss: {words}"):
         make()
@@ -167,3 +168,10 @@ def test_next_token_lines_up_as_transformers_does():
 def test_next_token_tells_what_does_not_fit(logits, labels):
     with pytest.raises(ValueError, match=r"^next_token: logits must be \(B, L, V\) and labels \(B, L\), got \(3, 5"):
         next_token(torch.zeros(logits), torch.zeros(labels, dtype=torch.long))
+
+
+@pytest.mark.parametrize("key", ["logits", "labels"])
+@pytest.mark.parametrize("wrong", [None, [[1, 2]], 3])
+def test_next_token_takes_tensors(key, wrong):
+    with pytest.raises(TypeError, match=f"^next_token: {key} must be a tensor, got"):
+        next_token(**{"logits": torch.zeros(1, 2, 3), "labels": torch.zeros(1, 2, dtype=torch.long), key: wrong})

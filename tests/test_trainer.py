@@ -32,6 +32,8 @@ def plain_loop(student, teacher, rows, objective, step=8, lr=0.5, hidden=None):
                 t = teacher(ids, output_hidden_states=True)
             z, p, y = (s.logits[0, :-1], t.logits[0, :-1], y[1:]) if y.ndim else (s.logits, t.logits, y[None])
             keep = y >= 0
+            if objective.alpha == 1 and not keep.any():  # a text without labels is learnt whole
+                keep, y = torch.ones_like(keep), ids[0, 1:]
             N, M = N + int(keep.sum()), M + int(keep.any())
             if keep.any():
                 total = total + plain_terms(objective, z[keep], p[keep], y[keep])
@@ -160,7 +162,7 @@ def test_fused_is_chosen_where_it_fits_only(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "FUSED_FROM", 32)
     assert made(free, llama(8)).fused and not made(free, llama(8), False).fused
     for student, teacher, objective in [(free, capped, None), (capped, free, None), (free, llama(8), HardLabels()),
-                                        (bert(8), bert(16), None), (free, llama(8, vocab=33), None)]:
+                                        (bert(8), bert(16), None)]:
         assert not made(student, teacher, objective=objective).fused
         with pytest.raises(ValueError, match="fused: argument must be False"):
             made(student, teacher, True, objective)
@@ -231,13 +233,14 @@ def test_errors_say_what_was_expected(tmp_path):
                            ("None without hidden", {"teacher": None, "hidden": Pairs()}),
                            ("teacher: argument must be an nn.Module", {"teacher": "gpt2"}),
                            ("fused: argument must be True", {"teacher": None, "fused": "no"}),
+                           ("32 tokens or classes, got 33.*uld", {"teacher": llama(8, vocab=33)}),
                            ("compute_loss_func", {"teacher": None, "compute_loss_func": print})]:
         with pytest.raises(ValueError, match=match):
             DistillationTrainer(student, arguments(tmp_path), **options)
     for match, rows, options in [
             ("teacher: argument must be an nn.Module, or give teacher_logits", texts(2), {"teacher": None}),
-            ("mask_padding.*uld", texts(2), {"teacher": llama(8, vocab=33)}),
             ("labels must lie in", [r | {"labels": [99] * len(r["labels"])} for r in texts(2)], {"teacher": llama(4)}),
-            ("batches must hold labels", [{"input_ids": [1, 2]}] * 2, {"teacher": llama(4)})]:
+            ("batches must hold labels", [{"input_ids": [1, 2]}] * 2,
+             {"teacher": llama(4), "objective": TokenLoss(alpha=0.5)})]:
         with pytest.raises(ValueError, match=match):
             train(tmp_path, student, rows, 2, 1, **options)

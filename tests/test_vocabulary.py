@@ -111,7 +111,7 @@ def test_one_vocabulary_cut_in_two_ways_and_probes_of_ones_own():
 @pytest.mark.parametrize("arguments, message", [
     (("gpt2", tokenizer()), "same_tokenizer: a must be a tokenizer of transformers, got str"),
     ((tokenizer(), 3), "same_tokenizer: b must be a tokenizer of transformers, got int"),
-    ((tokenizer(), tokenizer(), "text"), "same_tokenizer: probes must be a list of texts, got the text 'text'")])
+    ((tokenizer(), tokenizer(), "text"), "same_tokenizer: probes must be a list of texts, got str")])
 def test_what_is_no_tokenizer_is_refused(arguments, message):
     with pytest.raises(TypeError, match=message):
         same_tokenizer(*arguments)
@@ -248,3 +248,22 @@ def test_uld_at_the_ends_of_real_spans():
     expected = np.mean([by_assignment(z[i].numpy(), y[j].numpy()) for i, j in zip(at_s, at_t, strict=True)])
     assert uld(z[at_s], y[at_t]).item() == pytest.approx(expected, rel=1e-9)
     assert abs(uld(z, y).item() - expected) > 1e-4  # pairing by order is another thing
+
+
+def test_what_only_looks_like_a_mask_is_refused_by_uld():
+    for mask in (torch.full((2, 3), -100), torch.zeros(2, 3)):
+        with pytest.raises((TypeError, ValueError), match="^uld: teacher_mask must hold true and false"):
+            uld(Z, Z, None, mask)
+
+
+@pytest.mark.parametrize("changes", [{"student_logits": [[0.0]]}, {"teacher_logits": None},
+                                     {"teacher_logits": torch.tensor(0.0)}, {"vocab_size": True}])
+def test_the_wrong_argument_of_mask_padding_is_named(changes):
+    with pytest.raises((TypeError, ValueError), match=f"^mask_padding: {next(iter(changes))} must"):
+        mask_padding(**{"student_logits": Z, "teacher_logits": Z, "vocab_size": 3} | changes)
+
+
+@pytest.mark.parametrize("probes", [3, "text", [None], torch.zeros(2), ["a", 1]])
+def test_probes_come_as_a_list_of_texts(probes):
+    with pytest.raises(TypeError, match="^same_tokenizer: probes must be a list of texts, got"):
+        same_tokenizer(tokenizer(), tokenizer(), probes)

@@ -1,0 +1,272 @@
+"""Whatever reads a model reads it in eval mode and leaves every module's mode as it was."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import tempfile
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import kdlab as kd
+
+NAMES = {
+    "model",
+    "models",
+    "module",
+    "student",
+    "students",
+    "teacher",
+    "teachers",
+    "reference",
+    "runs",
+}
+
+
+def public():
+    """(qualified name, function) of every public function and method, wherever its file stands."""
+    for info in pkgutil.walk_packages(kd.__path__, "kdlab."):
+        if info.name.rpartition(".")[2] == "__main__":
+            continue
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", None) != info.name:
+                continue
+            methods = vars(value).items() if inspect.isclass(value) else [(name, value)]
+            for key, function in methods:
+                if inspect.isfunction(function) and (
+                    not key.startswith("_") or key in ("__init__", "__call__")
+                ):
+                    yield function.__qualname__, function
+
+
+ALL = list(public())
+FOUND = {
+    name: function for name, function in ALL if NAMES & set(inspect.signature(function).parameters)
+}
+
+
+@functools.cache
+def task():
+    return kd.load("digits", labels_per_class=3, sizes=(100, 80, 80))
+
+
+def network():
+    """Outside eval mode its dropout draws, and its batch norm changes its buffers."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Flatten(1),
+        nn.Linear(64, 8),
+        nn.BatchNorm1d(8),
+        kd.models.Dropout(0.5),
+        nn.ReLU(),
+        nn.Linear(8, 10),
+    )
+
+
+def writer(seed=0):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(seed)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=11,
+            n_positions=32,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            resid_pdrop=0.5,
+            embd_pdrop=0.5,
+            attn_pdrop=0.5,
+            initializer_range=0.5,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+
+
+BATCH = {
+    "input_ids": torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]),
+    "labels": torch.tensor([[-100, -100, 3, 4]] * 2),
+}
+
+
+@functools.cache
+def frame():
+    return kd.train(kd.mlp(2), task(), epochs=1).frame
+
+
+def runs(model):
+    """Runs whose one student is the model itself."""
+    return kd.Runs([task()], frame(), {run: lambda: model for run in frame()["run"]})
+
+
+def results(runs):
+    return runs.frame.drop(columns="seconds")
+
+
+def trainer(model):
+    from transformers import TrainingArguments
+
+    from kdlab.trainer import DistillationTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(folder, report_to="none", use_cpu=True)
+        return DistillationTrainer(model, arguments, teacher=writer(1), train_dataset=[]).fused
+
+
+def hint(model):
+    loss = kd.HiddenLoss(kd.features.similarity, [("1", "1")])
+    loss.prepare(model, task().train.x[:1], {"1": torch.zeros(1, 8)}, 0)
+
+
+# name → (the model, what is asked of it; None where only the modes can be compared)
+READERS = {
+    "logits": (network, lambda m: kd.signals.logits(m, task().train.x, batch=7)),
+    "hidden": (network, lambda m: kd.signals.hidden(m, task().train.x, ["1", "4"], batch=7)),
+    "each": (network, lambda m: kd.each(runs(m), [task()])),
+    "Runs.values": (network, lambda m: runs(m).values("nll", on="test")["value"]),
+    "Runs.logits_of_unit": (network, lambda m: runs(m).logits_of_unit(task(), task().test.x)),
+    "signal": (network, lambda m: FOUND["signal"](m, [task()], "train")),
+    "distill": (network, lambda m: results(kd.distill(kd.mlp(4), m, task(), epochs=1))),
+    "sweep": (network, lambda m: results(kd.sweep(kd.mlp(4), task(), teacher=m, epochs=1))),
+    "HiddenLoss.prepare": (network, hint),
+    "temperature_explorer": (
+        network,
+        lambda m: FOUND["temperature_explorer"](task(), m, network()).answer["lines"],
+    ),
+    "latency_ratios": (
+        network,
+        lambda m: FOUND["latency_ratios"]({"m": m}, m, task().train.x[:1], 4, 2) and None,
+    ),
+    "completions": (writer, lambda m: kd.completions(m, [[1, 2, 3], [4]], 6)),
+    "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
+    "perplexity": (writer, lambda m: kd.generate.perplexity(m, BATCH)),
+    "DistillationTrainer.__init__": (writer, trainer),
+}
+NO_READERS = {
+    "takes layers or logits, no model": [
+        "DeepToShallow.rows",
+        "HiddenLoss.rows",
+        "LayerMap.rows",
+        "Relations.rows",
+        "SquaredError.rows",
+        "SquaredError.__call__",
+        "fitnets",
+        "attention_transfer",
+        "similarity",
+        "rkd_distance",
+        "rkd_angle",
+        "rationale_loss",
+    ],
+    "takes a builder; the students that it trains are its own": ["train", "generations", "build"],
+    "looks at a model without running it": [
+        "layers",
+        "fingerprint_model",
+        "find_encoder",
+        "EncoderLoss.prepare",
+        "LayerMap.fit",
+        "Relations.fit",
+        "threads_for",
+        "parameters",
+        "positions",
+        "inside",
+        "takes",
+        "compiled",
+        "student_from",
+        "save",
+        "Runs.__init__",
+        "Tapped.__init__",
+        "check",
+        "check_gradients",
+        "vocabulary",
+    ],
+    "the caller runs the model within it": ["tap", "EncoderLoss.collect", "evaluating"],
+    "trains the model and says in which mode it gives it back": ["fit"],
+    "Trainer's own loops set the mode before they call it": [
+        "DistillationTrainer.compute_loss",
+        "DistillationTrainer.prediction_step",
+    ],
+    "refuses a model in train mode": ["app", "serve"],
+    "the model is a name": ["APITeacher.__init__"],
+    "draws what Runs has recorded, or reads copies that Runs makes": [
+        "curve",
+        "choose_student_explorer",
+    ],
+}
+
+
+def test_every_public_function_that_takes_a_model_is_held_here_or_says_why_not():
+    listed = [*READERS, *(name for names in NO_READERS.values() for name in names)]
+    assert len(set(listed)) == len(listed)
+    new, gone = sorted(set(FOUND) - set(listed)), sorted(set(listed) - {name for name, _ in ALL})
+    assert new == [], "put it into READERS, or into NO_READERS with its reason"
+    assert gone == [], "take it out"
+
+
+def modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def in_train_mode(make):
+    """A model in train mode, but for one layer that its owner keeps in eval mode."""
+    model = make().train()
+    last = [module for module in model.modules() if not list(module.children())][-1]
+    last.eval()
+    assert set(modes(model).values()) == {True, False}
+    return model
+
+
+def assert_same(a, b):
+    if isinstance(a, (pd.DataFrame, pd.Series)):
+        assert a.equals(b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        for pair in zip(a, b, strict=True):
+            assert_same(*pair)
+    elif torch.is_tensor(a):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    else:
+        assert a == b
+
+
+each_reader = pytest.mark.parametrize("name", READERS)
+
+
+@each_reader
+def test_a_model_left_in_train_mode_is_read_as_in_eval_mode_and_keeps_its_modes(name):
+    make, call = READERS[name]
+    expected, model = call(make().eval()), in_train_mode(make)
+    before, state = modes(model), {k: v.clone() for k, v in model.state_dict().items()}
+    seen, gradients = set(), [p.requires_grad for p in model.parameters()]
+    for module in model.modules():
+        module.register_forward_pre_hook(
+            lambda m, _: seen.add((m.training, torch.is_grad_enabled()))
+        )
+    first, second = call(model), call(model)
+    if (
+        name != "DistillationTrainer.__init__"
+    ):  # which reads the student only where its loss could be fused
+        assert seen
+    assert seen <= {(False, False)}
+    assert_same(first, expected)
+    assert_same(second, expected)
+    assert modes(model) == before and [p.requires_grad for p in model.parameters()] == gradients
+    assert_same(dict(model.state_dict()), state)
+
+
+@each_reader
+def test_a_reader_that_fails_puts_the_modes_back(name):
+    make, call = READERS[name]
+    model = in_train_mode(make)
+    before = modes(model)
+    model.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(model)
+    assert modes(model) == before
