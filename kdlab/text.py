@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from .lab import HUB_IDS, hub_reachable, locate
+from . import arguments
+from .tasks import class_labels, labels_hidden, pick_column, pick_label, read_set, rows_of
 
 # parts of the library that people know apart; modules that a Python does not have are simply absent
 FIELDS = {
@@ -65,16 +66,22 @@ def held_out(text):
     return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT == 0
 
 
-def load_text(name="docstrings", seed=0, sizes=(1000, 300, 800)):
+def load_text(name="docstrings", seed=0, sizes=(1000, 300, 800), *, text=None, label=None):
     """A text-classification set, split: "docstrings" (embedded), a directory or a hub id → `datasets.DatasetDict`.
 
     Splits train, validation and test with the columns text and label (a ClassLabel). "docstrings" asks which
     field of the standard library a docstring comes from, of eight (FIELDS); its test texts are those of `held_out`.
-    A set in the hub's layout must have one text and one label column (a ClassLabel, or whole numbers from 0 where there
-    is none), whatever their names; a published test split (or, where its labels are hidden, validation split) is the
-    test pool of every seed. Looks where `load` looks.
+    A set in the hub's layout must have one text and one label column (a ClassLabel, or whole
+    numbers where there is none), whatever their names, or those that `text` and `label` name; a
+    published test split (or, where its labels are hidden, validation split) is the test pool of
+    every seed. Looks where `load` looks. Classes are those of a ClassLabel; of whole numbers or
+    text, the values that occur, sorted.
     sizes: how many texts of each split, drawn by `seed`, the test texts the same for every seed.
-    Raises ValueError for a seed or sizes that can't be met and for a set without such columns or splits,
+    text: the column to read, or two for pairs of sentences, text=("sentence1", "sentence2"): the
+        columns are then text, text_pair and label.
+    label: the column that holds the classes, for example label="coarse_label".
+    Raises ValueError for a seed or sizes that can't be met, for a set without such columns or
+    splits or with fewer than two classes, and, with their numbers, for rows without text or label;
     FileNotFoundError, listing every place tried, for an unknown name.
 
     >>> texts = load_text(sizes=(100, 20, 50))
@@ -84,46 +91,63 @@ def load_text(name="docstrings", seed=0, sizes=(1000, 300, 800)):
     import datasets
 
     datasets.disable_progress_bars()  # what is done here, and with so few texts, takes a moment
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"load_text: seed must be an integer of at least 0, got {seed!r}")
-    rows, test = _fields() if name == "docstrings" else _text_set(name)
+    name, seed = arguments.place("load_text", "name", name), arguments.whole("load_text", "seed", seed)
+    if name == "docstrings" and not text is label is None:
+        raise ValueError("load_text: text and label are for sets in the hub's layout, "
+                         f"not for {name!r}")
+    rows, test = _fields() if name == "docstrings" else _text_set(name, text, label)
     whole = isinstance(sizes, (tuple, list)) and [isinstance(n, int) for n in sizes] == [True] * 3
     if not whole or min(sizes[0], sizes[1] + 1, sizes[2]) < 1 or sum(sizes[:2]) > len(rows) or sizes[2] > len(test):
         raise ValueError(f"load_text: sizes must be three counts, at most {len(rows)} for train and validation "
                          f"together and {len(test)} for test (only validation may be 0), got {sizes!r}")
     mixed = rows.shuffle(seed=seed)
+    first = sizes[0] if sizes[1] else 0  # no rows can't begin behind the last one
     return datasets.DatasetDict({"train": mixed.select(range(sizes[0])),
-                                 "validation": mixed.select(range(sizes[0], sizes[0] + sizes[1])),
+                                 "validation": mixed.select(range(first, first + sizes[1])),
                                  "test": test.shuffle(seed=0).select(range(sizes[2]))})
 
 
-def plain_text(name="docstrings"):
+def plain_text(name="docstrings", text=None):
     """Texts without labels, for language models: {"train": [str], "test": [str]}.
 
-    name: "docstrings", one field of them (FIELDS), a directory or a hub id. Errors as in `load_text`.
+    name: "docstrings", one field of them (FIELDS), a directory or a hub id.
+    text: the column to read, where a set has several of texts.
+    A set without a test or validation split gives its last tenth. Empty lines stay; a row without
+    a text is an error. Errors as in `load_text`.
 
     >>> {k: len(v) > 100 for k, v in plain_text("web").items()}
     {'train': True, 'test': True}
     """
+    name = arguments.place("plain_text", "name", name)
     if name == "docstrings" or name in FIELDS:
+        if text is not None:
+            raise ValueError(f"plain_text: text is for sets in the hub's layout, not for {name!r}")
         mine = FIELDS[name].split() if name in FIELDS else None
-        found = [text for module, text in docstrings() if mine is None or module in mine]
-        return {"train": [t for t in found if not held_out(t)], "test": [t for t in found if held_out(t)]}
-    found = _read(name, "plain_text")
-    column = _column(found, "string", name, "plain_text")
-    test = found.get("test", found.get("validation"))
-    train = list(found["train"][column])
-    if test is None:  # one file, such as tiny Shakespeare: its last tenth, by convention
-        cut = len(train) * 9 // 10
-        return {"train": train[:cut], "test": train[cut:]}
-    return {"train": train, "test": list(test[column])}
+        found = [t for module, t in docstrings() if mine is None or module in mine]
+        return {"train": [t for t in found if not held_out(t)],
+                "test": [t for t in found if held_out(t)]}
+    found, said = _read(name, "plain_text"), f"plain_text: {name!r}"
+    column = _text_column(found["train"].features, text, said)
+    held = next((split for split in ("test", "validation") if split in found), None)
+    texts = {split: found[split][column][:] for split in ("train", held) if split}
+    for split, rows in texts.items():
+        if not rows:
+            raise ValueError(f"{said}: the {split} split is empty")
+        _all_there(rows, column, split, said, blank=True)
+    train = texts["train"]
+    if held is not None:
+        return {"train": train, "test": texts[held]}
+    if len(train) < 2:
+        raise ValueError(f"{said} must hold at least two texts, one to keep for testing, got one")
+    cut = len(train) * 9 // 10  # one file, such as tiny Shakespeare: its last tenth, by convention
+    return {"train": train[:cut], "test": train[cut:]}
 
 
-def small_texts(name="docstrings", count=8):
+def small_texts(name="docstrings", count=8, text=None):
     """Small texts, one a field or `count` parts of another set: {name: {"train": [str], "test": [str]}}.
 
     "docstrings": the fields of FIELDS, each with test texts of its own. Others: every count-th training text, with
-    one test set. The unit of lessons 07 and 08. Errors as in `load_text`.
+    one test set. The unit of lessons 07 and 08. text and errors as in `plain_text`.
 
     >>> list(small_texts())[:3]
     ['windows', 'mail', 'web']
@@ -131,9 +155,12 @@ def small_texts(name="docstrings", count=8):
     most = len(FIELDS) if name == "docstrings" else float("inf")
     if not isinstance(count, int) or not 1 <= count <= most:
         raise ValueError(f"small_texts: count must be a whole number in [1, {most}], got {count!r}")
+    found = plain_text(name, text)
     if name == "docstrings":
         return {field: plain_text(field) for field in list(FIELDS)[:count]}
-    found = plain_text(name)
+    if count > len(found["train"]):
+        raise ValueError("small_texts: count must be at most the number of training texts, "
+                         f"{len(found['train'])}, got {count}")
     return {f"part {i}": {"train": found["train"][i::count], "test": found["test"]} for i in range(count)}
 
 
@@ -169,54 +196,59 @@ def _fields():
             for part in ([r for r in known if not held_out(r[0])], [r for r in known if held_out(r[0])])]
 
 
-def _text_set(name):
+def _text_set(name, text, label):
+    """(train, test) of a set, with the columns text, perhaps text_pair, and label, a ClassLabel."""
     import datasets
 
-    found = _read(name, "load_text")
-    text = _column(found, "string", name, "load_text")
-    label = _column(found, "label", name, "load_text")
-    test = found.get("test")
-    if test is None or min(test[label]) < 0:  # the hub hides test labels as −1
-        test = found.get("validation")
-    if test is None:
-        raise ValueError(f"load_text: {name!r} must have a test or validation split with labels, got {list(found)}")
-    names = {old: new for old, new in ((text, "text"), (label, "label")) if old != new}
-    parts = [part.select_columns([text, label]).rename_columns(names) for part in (found["train"], test)]
-    if getattr(parts[0].features["label"], "names", None) is None:
-        classes = datasets.ClassLabel(names=[str(c) for c in range(max(max(part["label"]) for part in parts) + 1)])
-        parts = [part.cast_column("label", classes) for part in parts]
+    found, said = _read(name, "load_text"), f"load_text: {name!r}"
+    features = found["train"].features
+    columns = [_text_column(features, k, said, besides=label) for k in _one_or_two(text)]
+    column = pick_label(features, label, said)
+    if len({*columns, column}) <= len(columns):
+        raise ValueError(f"{said}: text and label must name different columns, "
+                         f"got {', '.join(map(repr, [*columns, column]))}")
+    held = next((split for split in ("test", "validation")
+                 if split in found and not labels_hidden(found[split], column)), None)
+    if held is None:
+        raise ValueError(f"{said} must have a test or validation split with labels, "
+                         f"got {list(found)}")
+    tables = {split: found[split] for split in ("train", held)}
+    labels, classes = class_labels(tables, column, said, guessed=label is None)
+    new, parts = ["text", "text_pair"][: len(columns)], []
+    for split, table in tables.items():
+        for old in columns:
+            _all_there(table[old][:], old, split, said)
+        names = {old: name for old, name in zip(columns, new, strict=True) if old != name}
+        part = table.select_columns(columns).rename_columns(names).select_columns(new)
+        part = part.add_column("label", labels[split])
+        parts.append(part.cast_column("label", datasets.ClassLabel(names=classes)))
     return parts
 
 
-def _column(found, kind, name, caller):
-    import datasets
+def _one_or_two(text):
+    """The names of one or two text columns as a list; [None] where nobody named any."""
+    names = [text] if text is None or isinstance(text, str) else text
+    if not isinstance(names, (tuple, list)) or len(names) not in (1, 2) or (
+            None in names and text is not None):
+        raise ValueError(f"load_text: text must name one column or a pair of them, got {text!r}")
+    return list(names)
 
-    features = found["train"].features
-    if kind == "label":
-        columns = [k for k, f in features.items() if isinstance(f, datasets.ClassLabel)]
-        columns = columns or [k for k, f in features.items() if getattr(f, "dtype", "").startswith("int")]
-    else:
-        columns = [k for k, f in features.items() if getattr(f, "dtype", "") in ("string", "large_string")]
-    if len(columns) != 1:
-        raise ValueError(f"{caller}: {name!r} must have one {kind} column, got {dict(features)}")
-    return columns[0]
+
+def _text_column(features, text, said, besides=None):
+    strings = ("string", "large_string")
+    usable = [k for k, f in features.items() if getattr(f, "dtype", "") in strings]
+    return pick_column(features, text, "text", usable, [k for k in usable if k != besides], said)
+
+
+def _all_there(texts, column, split, said, blank=False):
+    """An error that names the rows without a text; blank: a text of no letters counts as one."""
+    missing = [i for i, t in enumerate(texts) if t is None or not (blank or t.strip())]
+    if missing:
+        raise ValueError(f"{said}: column {column!r} has no text in {rows_of(missing, split)}")
 
 
 def _read(name, caller):
-    """Any set in the hub's layout, with `datasets`."""
-    where, tried = locate(str(name))
-    if where is None and not hub_reachable():
-        raise FileNotFoundError(f"{caller}: can't find the text {str(name)!r}. Looked at: {'; '.join(tried)}; the hub "
-                                "(not reachable). Set KDLAB_DATA to a directory that holds it, connect once to fill "
-                                "the cache, or use the embedded 'docstrings'.")
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        found = datasets.load_dataset(str(where or HUB_IDS.get(name, str(name))))
-    except Exception as error:
-        raise FileNotFoundError(f"{caller}: {str(name)!r} was found at {where or 'the hub'} but can't be read as a "
-                                f"data set in the hub's layout: {error}") from error
+    found, _ = read_set(name, caller, "text", "docstrings")
     if "train" not in found:
         raise ValueError(f"{caller}: {str(name)!r} must have a train split, got {list(found)}")
     return found

@@ -9,6 +9,7 @@ import huggingface_hub.constants as hub
 import pytest
 import torch
 
+import kdlab as kd
 from kdlab import language_model, plain_text
 from kdlab.text import FIELDS, docstrings, held_out, small_texts, windows
 
@@ -118,3 +119,57 @@ def test_windows_are_what_the_models_were_trained_on():
 def test_windows_say_what_does_not_fit(texts, length, error, words):
     with pytest.raises(error, match=f"^windows: {words}"):
         windows(letters(0), texts, length)
+
+
+def table(name, tmp_path, **splits):
+    folder = tmp_path / "data" / name
+    folder.mkdir()
+    for split, columns in splits.items():
+        datasets.Dataset.from_dict(columns).to_parquet(folder / f"{split}.parquet")
+
+
+def test_one_of_several_columns_of_text_is_named_by_the_reader(corpus, tmp_path):
+    titles, bodies = [f"title {i}" for i in range(10)], [f"body {i}" for i in range(10)]
+    table("news", tmp_path, train={"title": titles, "body": bodies, "views": [3] * 10})
+    for column, texts in (("title", titles), ("body", bodies)):
+        assert kd.plain_text("news", text=column) == {"train": texts[:9], "test": texts[9:]}
+        parts = small_texts("news", 2, text=column)
+        assert [part["train"] for part in parts.values()] == [texts[:9:2], texts[1:9:2]]
+    for call in (kd.plain_text, small_texts):
+        for options, words in [
+                ({}, r"must have one text column, got \['title', 'body'\]: name it by text="),
+                ({"text": "words"}, "text must name one of the columns .*'views'.* got 'words'"),
+                ({"text": "views"}, r"text must name one of \['title', 'body'\], got 'views'")]:
+            with pytest.raises(ValueError, match=words):
+                call("news", **options)
+        with pytest.raises(ValueError, match="text is for sets in the hub's layout, not for 'doc"):
+            call(text="title")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_row_without_a_text_is_told_and_an_empty_line_is_a_text(corpus, tmp_path, split):
+    rows = {part: {"line": [f"{part} {i}" for i in range(8)]} for part in ("train", "validation")}
+    rows[split]["line"][2] = ""
+    table("lines", tmp_path, **rows)
+    assert kd.plain_text("lines") == {"train": rows["train"]["line"],
+                                      "test": rows["validation"]["line"]}
+    rows[split]["line"][5] = rows[split]["line"][6] = None
+    table("gaps", tmp_path, **rows)
+    with pytest.raises(ValueError, match="^plain_text: 'gaps': column 'line' has no text in rows "
+                                         rf"\[5, 6\] of the {split} split"):
+        kd.plain_text("gaps")
+
+
+def test_a_single_text_cannot_be_parted(corpus):
+    corpus("train.txt", 1, "alone")
+    with pytest.raises(ValueError, match="^plain_text: 'tales' must hold at least two texts"):
+        kd.plain_text("tales")
+
+
+def test_more_parts_than_texts_are_told(corpus):
+    corpus("train.txt", 3, "train")
+    corpus("test.txt", 3, "test")
+    assert [len(part["train"]) for part in small_texts("tales", 3).values()] == [1, 1, 1]
+    with pytest.raises(ValueError, match="^small_texts: count must be at most the number of "
+                                         "training texts, 3, got 4"):
+        small_texts("tales", 4)
