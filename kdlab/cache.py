@@ -8,14 +8,17 @@ there, so that it is whole or not there at all; nothing is unpickled.
 import hashlib
 import json
 import os
+import warnings
 from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save
 
-MANIFEST, FORMAT = "manifest.json", "kdlab cache 1"
+MANIFEST, FORMAT, LOCK = "manifest.json", "kdlab cache 1", ".lock"
 
 
 def build(path, ids, produce, about, shard=1024):
@@ -26,7 +29,8 @@ def build(path, ids, produce, about, shard=1024):
     about: {setting: JSON value}, all that the rows depend on: the teacher's and the data's fingerprint, temperature, k.
     → `Cache`. Whole shards that are there are verified and kept, the others computed. ValueError, with nothing
     touched, where the directory holds other settings (it names them), other ids or other files. An exception in
-    `produce` or a full disk leaves the shards before it. One process builds at a time.
+    `produce` or a full disk leaves the shards before it. Where another process or thread builds in
+    the directory, this one says so in a warning, waits for its end, and finds its shards there.
 
     >>> import tempfile
     >>> teacher = torch.nn.Linear(1, 3)
@@ -43,23 +47,27 @@ def build(path, ids, produce, about, shard=1024):
         twice = [i for i, times in Counter(ids).items() if times > 1]
         raise ValueError(f"build: ids must be unique and at least one, got {f'{twice[0]!r} twice' if ids else 'none'}")
     plan = {"about": _plain("build", about), "ids": _digest(ids), "count": len(ids), "shard": shard}
-    held = {"rows": None, "shards": []}
-    if (path / MANIFEST).exists():
-        held = _read(path, plan["about"], "build")
-        if changed := [key for key in ("ids", "count", "shard") if held[key] != plan[key]]:
-            raise ValueError(f"build: {changed} must be those of {path}, which holds {held['count']} ids by "
-                             f"{held['shard']} a shard, got {len(ids)} by {shard}; take another directory")
-    elif path.exists() and (others := [p.name for p in path.iterdir() if p.name != MANIFEST + ".partial"]):
-        raise ValueError(f"build: path {path} holds {sorted(others)[:4]}; expected a new directory or a cache")
-    path.mkdir(parents=True, exist_ok=True)
-    for left in [*path.glob("shard-*.partial"), *path.glob(MANIFEST + ".partial")]:
+    held = _held(path, plan)
+    whole = len(held["shards"]) == len(range(0, len(ids), shard)) and not _leftovers(path)
+    # one that is finished is only read: any number of processes at once, and where nobody may write
+    if not whole or any(_damage(path, record) for record in held["shards"]):
+        path.mkdir(parents=True, exist_ok=True)
+        with _alone(path):
+            _fill(path, ids, produce, plan)
+    return Cache(path, about)
+
+
+def _fill(path, ids, produce, plan):
+    """Compute and write the shards that are not there."""
+    held = _held(path, plan)  # once more: another may have built here meanwhile
+    for left in _leftovers(path):
         left.unlink()
     kept = {record["file"]: record for record in held["shards"] if not _damage(path, record)}
     rows = held["rows"] if kept else None
     if not (path / MANIFEST).exists():
         _write_manifest(path, plan, rows, kept)  # first of all files: from here on the directory is ours
-    for number, first in enumerate(range(0, len(ids), shard)):
-        file, part = f"shard-{number:05d}.safetensors", ids[first:first + shard]
+    for number, first in enumerate(range(0, len(ids), plan["shard"])):
+        file, part = f"shard-{number:05d}.safetensors", ids[first:first + plan["shard"]]
         if file in kept:
             continue
         with torch.no_grad():
@@ -71,7 +79,6 @@ def build(path, ids, produce, about, shard=1024):
         _write(path / file, data)
         kept[file] = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "ids": part}
         _write_manifest(path, plan, rows, kept)
-    return Cache(path, about)
 
 
 class Cache:
@@ -177,6 +184,52 @@ def _plain(name, about):
 
 def _digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _held(path, plan):
+    """What the directory holds of a plan; or the error that says what it holds instead."""
+    # listed before the manifest is looked for: in a build that is first of all files, and it stays
+    others = [p.name for p in path.iterdir()] if path.exists() else []
+    if not (path / MANIFEST).exists():
+        if others := sorted({*others} - {LOCK, MANIFEST + ".partial"}):
+            raise ValueError(f"build: path {path} holds {others[:4]}; expected a new directory or "
+                             "a cache")
+        return {"rows": None, "shards": []}
+    held = _read(path, plan["about"], "build")
+    if changed := [key for key in ("ids", "count", "shard") if held[key] != plan[key]]:
+        raise ValueError(f"build: {changed} must be those of {path}, which holds {held['count']} "
+                         f"ids by {held['shard']} a shard, got {plan['count']} by {plan['shard']}; "
+                         "take another directory")
+    return held
+
+
+def _leftovers(path):
+    return [*path.glob("shard-*.partial"), *path.glob(MANIFEST + ".partial")]
+
+
+@contextmanager
+def _alone(path):
+    """Keep other builds out of a directory, by a lock that the system takes from the dead."""
+    lock = FileLock(path / LOCK)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            warnings.warn(f"build: another build is at work in {path}; waiting for its end",
+                          stacklevel=4)
+            lock.acquire()
+    except OSError as error:  # nobody may write here, or the disk knows no locks
+        warnings.warn(f"build: {path} can't be locked ({error}); let one process build there at a "
+                      "time", stacklevel=4)
+        lock = None
+    try:
+        yield
+    finally:
+        if lock:
+            # while it is held: who waits for it sees that it is gone and makes a new one
+            with suppress(OSError):  # Windows removes no open file; then it stays, and does no harm
+                (path / LOCK).unlink()
+            lock.release()
 
 
 def _checked(tensors, n):

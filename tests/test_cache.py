@@ -6,10 +6,18 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -248,3 +256,179 @@ def test_fingerprints_change_with_names_types_shapes_and_numbers_and_buffers():
             change()
             seen.add(fingerprint_model(model))
     assert len(seen) == 4
+
+
+def told(event, monkeypatch):
+    """What is warned of from here on, in forked processes too; a warning sets the event."""
+    said = []
+    warnings.simplefilter("always")
+    monkeypatch.setattr(warnings, "showwarning",
+                        lambda message, *_: (said.append(str(message)), event.set()))
+    return said
+
+
+class Slow(Teacher):
+    """A teacher that, on its second call, says so and waits for a sign."""
+
+    def __init__(self, started, go):
+        super().__init__(1, lambda: (started.set(), go.wait(60)))
+
+
+def builds(path, teacher, out, number):
+    """Build and write down what was computed and what is found."""
+    rows = build(path, IDS, teacher, ABOUT, shard=3)[IDS]["number"].tolist()
+    (out / str(number)).write_text(json.dumps([teacher.calls, rows]))
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+def test_a_second_builder_says_that_it_waits_and_finds_the_shards_of_the_first(
+        kind, made, tmp_path, monkeypatch):
+    here = multiprocessing.get_context("fork") if kind == "processes" else threading
+    start = here.Process if kind == "processes" else here.Thread
+    started, go, waiting = here.Event(), here.Event(), here.Event()
+    told(waiting, monkeypatch)
+    path, out = tmp_path / "both", tmp_path / "out"
+    out.mkdir()
+    first = start(target=builds, args=(path, Slow(started, go), out, 1))
+    first.start()
+    assert started.wait(60)
+    (path / "shard-00001.safetensors.partial").write_bytes(b"half")  # the first one's, under way
+    second = start(target=builds, args=(path, Teacher(), out, 2))
+    second.start()
+    assert waiting.wait(60)
+    assert (path / "shard-00001.safetensors.partial").exists()
+    go.set()
+    for builder in (first, second):
+        builder.join(60)
+        assert not builder.is_alive() and getattr(builder, "exitcode", 0) == 0
+    shards = [IDS[:3], IDS[3:6], IDS[6:9], IDS[9:]]
+    assert json.loads((out / "1").read_text()) == [shards, list(range(10))]
+    assert json.loads((out / "2").read_text()) == [[], list(range(10))]
+    assert files(path) == files(made)  # and no lock is left
+
+
+def test_a_waiting_builder_goes_on_where_the_first_was_killed(made, tmp_path, monkeypatch):
+    fork = multiprocessing.get_context("fork")
+    started, go, waiting = fork.Event(), fork.Event(), fork.Event()
+    told(waiting, monkeypatch)
+    path = tmp_path / "killed"
+    first = fork.Process(target=builds, args=(path, Slow(started, go), tmp_path, 1))
+    first.start()
+    assert started.wait(60)
+    second = fork.Process(target=builds, args=(path, Teacher(), tmp_path, 2))
+    second.start()
+    assert waiting.wait(60)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join(60)
+    second.join(60)
+    assert (first.exitcode, second.exitcode) == (-signal.SIGKILL, 0)
+    shards = [IDS[3:6], IDS[6:9], IDS[9:]]
+    assert json.loads((tmp_path / "2").read_text()) == [shards, list(range(10))]
+    assert files(path) == files(made)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before its manifest", "after its manifest"])
+@pytest.mark.parametrize("change, words", [
+    ({"about": ABOUT | {"temperature": 4.0}}, "temperature is 2.0 there, 4.0 here"),
+    ({"ids": IDS[::-1]}, r"\['ids'\] must be those of"),
+    ({"shard": 4}, r"\['shard'\] must be those of")], ids=["about", "ids", "shard"])
+def test_a_second_builder_of_another_plan_is_refused_and_changes_nothing(
+        change, words, early, made, tmp_path, monkeypatch):
+    started, go, waiting = threading.Event(), threading.Event(), threading.Event()
+    said, path = told(waiting, monkeypatch), tmp_path / "both"
+    write = cache._write_manifest
+    if early:  # the first one has the lock and has written nothing yet
+        monkeypatch.setattr(cache, "_write_manifest",
+                            lambda *plan: (started.set(), go.wait(60), write(*plan)))
+    with ThreadPoolExecutor(2) as pool:
+        teacher = Teacher() if early else Slow(started, go)
+        first = pool.submit(build, path, IDS, teacher, ABOUT, 3)
+        assert started.wait(60)
+        plan = {"ids": IDS, "about": ABOUT, "shard": 3, "produce": Teacher(0, pytest.fail)} | change
+        second = pool.submit(build, path, **plan)
+        if early:
+            assert waiting.wait(60)
+            go.set()
+        with pytest.raises(ValueError, match=words):  # where the manifest is there, at once
+            second.result(60)
+        go.set()
+        first.result(60)
+    assert files(path) == files(made)
+    words = f"build: another build is at work in {path}; waiting for its end"
+    assert said == ([words] if early else [])
+
+
+@settings(max_examples=25)
+@given(st.lists(st.none() | st.integers(0, 3), min_size=2, max_size=4).filter(lambda f: None in f),
+       st.integers(1, 10), st.integers(1, 4), st.booleans())
+def test_builders_at_once_compute_each_shard_once_though_some_fail(failing, count, shard, begun):
+    lock, computed, ids = threading.Lock(), [], list(range(count))
+
+    def teacher(fails):
+        calls = []
+
+        def produce(part):
+            calls.append(part)
+            if fails == len(calls) - 1:
+                raise ArithmeticError("in the row")
+            time.sleep(0.001)
+            with lock:
+                computed.extend(part)
+            return {"x": torch.tensor(part) * 2}
+        return produce
+
+    def one(fails):
+        try:
+            return build(Path(folder) / "c", ids, teacher(fails), ABOUT, shard)[ids]["x"].tolist()
+        except ArithmeticError:
+            return None
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if begun:
+            one(1)
+        with ThreadPoolExecutor(len(failing)) as pool:
+            found = list(pool.map(one, failing))
+        left = {p.name for p in (Path(folder) / "c").iterdir()}
+    assert sorted(computed) == ids
+    assert all(rows == [2 * i for i in ids] for rows, fails in zip(found, failing, strict=True)
+               if fails is None or rows is not None)
+    shards = {f"shard-{n:05d}.safetensors" for n in range(-(-count // shard))}
+    assert left == {"manifest.json", *shards}
+
+
+def test_a_finished_cache_is_opened_without_a_lock(made, monkeypatch):
+    monkeypatch.setattr(cache, "FileLock", lambda path: pytest.fail("a lock was asked for"))
+    for folder in (made, shutil.copytree(made, made.parent / "copy")):
+        (folder / ".lock").touch()  # left by a process that was killed at the very end
+        found = build(folder, IDS, Teacher(0, pytest.fail), ABOUT, shard=3)
+        assert found[IDS]["number"].tolist() == list(range(10))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_finished_cache_in_a_folder_that_is_read_only_is_opened(made):
+    made.chmod(0o500)
+    try:
+        held = build(made, IDS, Teacher(0, pytest.fail), ABOUT, shard=3)
+        assert held[["s4"]]["number"].tolist() == [4]
+    finally:
+        made.chmod(0o700)
+
+
+@pytest.mark.parametrize("error", [
+    PermissionError(13, "Permission denied"), OSError(95, "Not supported"),
+    OSError(30, "Read-only file system"), OSError(37, "No locks available")])
+def test_a_lock_that_can_not_be_made_is_told_and_no_hindrance(error, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache.FileLock, "acquire", lambda *_, **__: fail(error))
+    words = rf"can't be locked \(.*{error.strerror}\); let one process build"
+    with pytest.warns(UserWarning, match=words):
+        build(tmp_path / "new", IDS, Teacher(), ABOUT, shard=3)
+    assert files(tmp_path / "new") == files(made)
+
+
+def test_a_lock_left_in_an_empty_folder_is_no_other_file(made, tmp_path):
+    path = tmp_path / "begun"  # a process was killed before it wrote its manifest
+    path.mkdir()
+    (path / ".lock").touch()
+    build(path, IDS, Teacher(), ABOUT, shard=3)
+    assert files(path) == files(made)
