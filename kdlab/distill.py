@@ -14,7 +14,6 @@ from .live import Live
 from .objectives import HardLabels, KDLoss
 from .replicas import Replicas, Stepper, threads_for
 from .runs import Runs
-from .tasks import Task
 
 
 def train(student, tasks, *, epochs=100, lr=1e-2, batch=32, seeds=1, objective=None, **options):
@@ -28,7 +27,8 @@ def train(student, tasks, *, epochs=100, lr=1e-2, batch=32, seeds=1, objective=N
     >>> len(runs)
     1
     """
-    return sweep(student, tasks, objective=objective or HardLabels(), epochs=epochs, lr=lr, batch=batch,
+    objective = HardLabels() if objective is None else objective
+    return sweep(student, tasks, objective=objective, epochs=epochs, lr=lr, batch=batch,
                  seeds=seeds, **options)
 
 
@@ -66,7 +66,7 @@ def generations(student, tasks, count=3, *, seeds=1, temperature=4.0, alpha=0.9,
     for name, value in (("count", count), ("seeds", seeds)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"generations: {name} must be a whole number of at least 1, got {value!r}")
-    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    tasks = plan.listed_tasks(tasks)
     born = [train(student, tasks, seeds=seeds, **options)]
     for g in range(1, count):
         teacher = signals.each(born[-1], tasks, on=options.get("on", "train"))
@@ -95,12 +95,12 @@ def sweep(student, tasks, *, teacher=None, objective=KDLoss, temperature=4.0, al
     >>> len(runs)
     4
     """
-    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    tasks, seeds = plan.listed_tasks(tasks), plan.listed_seeds(seeds)
     grid = {"student": student, "objective": objective, "batch": batch, "epochs": epochs, "lr": lr,
             "temperature": temperature, "alpha": alpha}
     grid = {k: list(v) if isinstance(v, (list, tuple)) else [v] for k, v in grid.items()}
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     live = teacher if isinstance(teacher, Live) else None
+    plan.check_options(start, **options)
     plan.check(grid, tasks, seeds, on, checkpoints, at_once, live.cohort if live else 1)
     if any(plan.build(b, tasks[0], 0) is teacher for b in grid["student"] if isinstance(teacher, torch.nn.Module)):
         raise ValueError("sweep: student must be another model than the teacher, got a builder that returns the "
@@ -163,8 +163,10 @@ def _train_stack(runs, stack, tasks, taught, seen, live, on, start, checkpoints,
                                logged=epoch in marks)
             if epoch in marks:
                 spent = torch.full((len(rows),), (time.perf_counter() - began) / len(rows))
-                runs.record(stack, epoch, {k: v / n for k, v in terms.items()} | {"seconds": spent},
-                            _validate(replicas, tasks, unit, seen, live))
+                found = _validate(replicas, tasks, unit, seen, live)
+                found["diverged"] |= ~terms["loss"].isfinite()
+                terms = {k: v / n for k, v in terms.items()} | {"seconds": spent}
+                runs.record(stack, epoch, terms, found)
                 recorded = epoch
             bar.update(len(rows))
     except KeyboardInterrupt:
@@ -202,7 +204,7 @@ def _epoch(stepper, objective, order, x, y, z, shift, live, batch, logged):
 
 
 def _validate(replicas, tasks, unit, seen, live):
-    """Metrics of every replica on its own validation split: {name: (R,)}."""
+    """Metrics of every replica on its own validation split, and if it diverged: {name: (R,)}."""
     x, labels = (torch.stack([getattr(t.validation, k) for t in tasks])[unit] for k in "xy")
     logits = replicas.evaluate(x)
     found = {name: getattr(metrics, name)(logits, labels) for name in ("accuracy", "nll", "ece")}
@@ -210,4 +212,15 @@ def _validate(replicas, tasks, unit, seen, live):
     if teacher is not None:
         found["agreement"] = metrics.agreement(logits, teacher)
         found["teacher_accuracy"] = metrics.accuracy(teacher, labels)
+    found["diverged"] = ~(metrics.sound(logits) & _finite_weights(replicas))
     return found
+
+
+def _finite_weights(replicas):
+    """True for each replica whose learnt weights are all finite, (R,).
+
+    Logits alone would miss those of a hidden unit that rests, or of a word that is not used.
+    """
+    learnt = [name for name, p in replicas.base.named_parameters() if p.requires_grad]
+    return torch.stack([replicas.parameters[k].flatten().view(len(replicas), -1).isfinite().all(1)
+                        for k in learnt]).all(0)

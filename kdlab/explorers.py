@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from . import divergences, metrics
+from . import divergences, metrics, signals
 from .distill import train
 from .models import convnet, mlp
 from .panel import Explorer, choice, entry, large, slider
@@ -35,6 +35,7 @@ def temperature_explorer(task=None, teacher=None, student=None):
 
     Of typed logits, or of a task's validation images; entropies in nats. teacher, student: trained modules for the
     images of `task`; where they are missing, small ones are trained on the digits (some seconds).
+    Raises ValueError where one has diverged: its answers hold NaN.
 
     >>> temperature_explorer().move(source="typed logits", T=1.0).answer["lines"][0]  # doctest: +ELLIPSIS
     'Teacher: entropy ... nats at T = 1...'
@@ -46,8 +47,11 @@ def temperature_explorer(task=None, teacher=None, student=None):
         student = train(mlp(16), task, epochs=20, batch=64).module()
     data, names = task.validation, task.classes
     rows = [int(r) for c in range(len(names)) for r in (data.y == c).nonzero()[:4, 0]]  # four of each class, in order
-    with torch.no_grad():
-        answers = [model.eval()(data.x[rows]).float().cpu() for model in (teacher, student)]
+    answers = [signals.logits(model, data.x[rows]).float().cpu() for model in (teacher, student)]
+    for key, answer in zip(("teacher", "student"), answers, strict=True):
+        if not metrics.sound(answer):
+            raise ValueError(f"temperature_explorer: {key} must give finite logits, got NaN or "
+                             "+inf: it diverged; train it with a lower lr or clip=1.0")
     images, labels = data.x[rows].cpu(), data.y[rows].tolist()
     shown = [f"{names[y]}, number {i % 4 + 1}" for i, y in enumerate(labels)]
 

@@ -1,15 +1,17 @@
 """What is to be trained: the arguments of a sweep checked, its teacher's answers, its cells as stacks of replicas."""
 
+import inspect
 import itertools
 import math
 
 import torch
 
-from . import signals
+from . import arguments, signals
 from .divergences import FLOOR
 from .exits import DeepToShallow, Exits
 from .lab import device
 from .objectives import KDLoss
+from .replicas import OPTIMISERS
 from .runs import Runs, name_of
 from .tasks import Task
 
@@ -17,16 +19,45 @@ AXES = ("student", "objective", "batch", "epochs", "lr", "temperature", "alpha")
 STACKED = ("lr", "temperature", "alpha")  # may differ between replicas of one stack; the others may not
 
 
+def listed_tasks(tasks):
+    """One task or several as a list; a TypeError for what is neither."""
+    return [tasks] if isinstance(tasks, Task) else arguments.listed(
+        "sweep", "tasks", tasks, "one Task or a list of them, from load() or splits()")
+
+
+def listed_seeds(seeds):
+    """How many seeds, or which, as a list of whole numbers."""
+    if isinstance(seeds, (int, float)) or seeds is None:
+        return list(range(arguments.whole("sweep", "seeds", seeds)))
+    listed = arguments.listed("sweep", "seeds", seeds, "a whole number or a list of them")
+    return [arguments.whole("sweep", "seeds", seed) for seed in listed]
+
+
+def check_options(start=None, optimiser="adam", schedule="cosine", clip=None, **options):
+    """Raise the error for how a student is trained: what goes on to the optimiser must be its own."""
+    if not (start is None or isinstance(start, Runs)):
+        raise TypeError(f"sweep: start must be Runs, or None, got {type(start).__name__}")
+    arguments.one_of("sweep", "optimiser", optimiser, OPTIMISERS)
+    arguments.one_of("sweep", "schedule", schedule, ("cosine", "constant"))
+    if clip is not None:
+        arguments.number("sweep", "clip", clip, above=0)
+    known = set(inspect.signature(OPTIMISERS[optimiser]).parameters) - {"params", "lr", "fused"}
+    if unknown := sorted(set(options) - known):
+        raise TypeError(f"sweep: {unknown} are no arguments of sweep or of {optimiser}, which takes {sorted(known)}")
+
+
 def check(grid, tasks, seeds, on, checkpoints, at_once, cohort=1):
     """Raise the error that names the argument of `sweep`, what came and what was expected."""
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"sweep: {name} must hold at least one value, got none")
     counts = grid | {"checkpoints": [checkpoints], "at_once": [1 if at_once is None else at_once]}
     for name in ("epochs", "batch", "checkpoints", "at_once"):
         for value in counts[name]:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"sweep: {name} must be a whole number of at least 1, got {value!r}")
     for value in grid["lr"]:
-        if not 0 < value < math.inf:
-            raise ValueError(f"sweep: lr must be above 0 and finite, got {value!r}")
+        arguments.number("sweep", "lr", value, above=0)
     for builder in grid["student"]:
         if isinstance(builder, torch.nn.Module) or not callable(builder):
             raise TypeError(f"sweep: student must be a builder (task → model) such as mlp(64), "
@@ -39,6 +70,9 @@ def check(grid, tasks, seeds, on, checkpoints, at_once, cohort=1):
         if len(set(told)) < len(told):
             raise ValueError(f"sweep: {name} must hold values of different names, which is how the frame tells them "
                              f"apart, got {[t[0] for t in told]}; make them two sweeps")
+    for name in ("temperature", "alpha"):
+        if wrong := [value for value in grid[name] if getattr(value, "ndim", 0)]:
+            raise TypeError(f"sweep: {name} must be a number or a list of them, got the shape {tuple(wrong[0].shape)}")
     for value in itertools.product(grid["temperature"], grid["alpha"]):
         KDLoss(*value)  # raises for T ≤ 0 and alpha outside [0, 1]
     if not seeds or len(set(seeds)) < len(seeds):
@@ -72,6 +106,8 @@ def check(grid, tasks, seeds, on, checkpoints, at_once, cohort=1):
 
 def signal(teacher, tasks, on, seeds=1, layers=(), optional=False):
     """What the teacher says of each task's rows: {"logits": (U, N, C), or (U, S, N, C) by seed; layer: (U, N, …)}."""
+    if torch.is_tensor(teacher) and not teacher.ndim:
+        raise TypeError("sweep: teacher must be Runs, an nn.Module or logits (N, C), got a tensor without axes")
     if isinstance(teacher, (Runs, torch.nn.Module)):
         models = [teacher.module_of_unit(task) if isinstance(teacher, Runs) else teacher for task in tasks]
         answers = [signals.hidden(m, getattr(t, on).x, layers) for m, t in zip(models, tasks, strict=True)]

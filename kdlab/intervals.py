@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from . import arguments
+
 SHARES = ("accuracy", "ece", "agreement", "teacher_accuracy")  # metrics shown in per cent or percentage points
 
 
@@ -30,11 +32,18 @@ class Estimate:
     units: str = "splits, each with its own teacher"
 
     def __post_init__(self):
+        arguments.instance("Estimate", "values", self.values, pd.Series,
+                           "a pandas Series, unit → number")
+        if not pd.api.types.is_numeric_dtype(self.values):
+            raise TypeError(f"Estimate: values must be numbers, got {self.values.to_dict()}")
         if len(self.values) < 4:
-            raise ValueError(f"Estimate: an interval needs at least 4 units (splits with their own teachers), "
-                             f"got {len(self.values)}; seeds of one split are not units")
+            raise ValueError("Estimate: values must hold at least 4 units (splits with their own "
+                             f"teachers) for an interval, got {len(self.values)}; seeds of one "
+                             "split are not units")
         if not np.isfinite(self.values.to_numpy(float)).all():
-            raise ValueError(f"Estimate: {self.what} must be finite for every unit, got {self.values.to_dict()}")
+            raise ValueError(f"Estimate: {self.what} must be finite for every unit, got "
+                             f"{self.values.to_dict()}; NaN comes from a student that diverged: "
+                             "lower lr, or give clip=1.0")
 
     @property
     def mean(self):
@@ -62,8 +71,10 @@ class Estimate:
         return "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
 
     def __sub__(self, other):
+        arguments.instance("Estimate", "what is subtracted", other, Estimate, "an Estimate")
         if set(self.values.index) != set(other.values.index):
-            raise ValueError(f"can't pair {self.what!r} with {other.what!r}: their units differ, "
+            raise ValueError(f"Estimate: can't pair {self.what!r} with {other.what!r}: their units "
+                             "differ, "
                              f"{sorted(self.values.index)[:3]} and {sorted(other.values.index)[:3]}")
         measure = "points" if self.measure == "%" else self.measure
         return Estimate(self.values - other.values.loc[self.values.index], f"{self.what} − {other.what}"
@@ -75,13 +86,16 @@ class Estimate:
         return f"{self.mean:{sign}.2f} ± {self.half_width():.2f}" + (f" {self.measure}" if self.measure else "")
 
     def __gt__(self, bound):
+        arguments.number("Estimate", "the bound", bound)
         return Comparison(self, f"> {bound:g}", self.interval()[0] > bound)
 
     def __lt__(self, bound):
+        arguments.number("Estimate", "the bound", bound)
         return Comparison(self, f"< {bound:g}", self.interval()[1] < bound)
 
     def within(self, delta):
         """The claim that the difference is too small to matter: the whole interval lies inside ±delta."""
+        arguments.number("within", "delta", delta, low=0)
         low, high = self.interval()
         return Comparison(self, f"within ±{delta:g}", -delta < low and high < delta)
 
@@ -99,6 +113,9 @@ class Comparison:
     relation: str
     holds: bool
 
+    def __post_init__(self):
+        arguments.instance("Comparison", "estimate", self.estimate, Estimate, "an Estimate")
+
     def __bool__(self):
         return self.holds
 
@@ -114,6 +131,7 @@ def claim(sentence, comparison):
     Claim: it helps
     holds: gain +2.00 ± 1.30 points (> 0); 95 % interval over 4 splits, each with its own teacher; 2 seeds a split
     """
+    arguments.text("claim", "sentence", sentence)
     if not isinstance(comparison, Comparison):
         raise TypeError("claim: comparison must be an Estimate beside a bound, as in distilled.minus(direct) > 0, "
                         f"got {type(comparison).__name__}")
@@ -136,6 +154,10 @@ def compare(estimates, delta=0.0):
     >>> compare({"x": e, "y": e})["verdict"].tolist()
     ['helps', 'helps']
     """
+    arguments.instance("compare", "estimates", estimates, dict, "a dictionary {cell: Estimate}")
+    for e in estimates.values():
+        arguments.instance("compare", "each of estimates", e, Estimate, "an Estimate")
+    arguments.number("compare", "delta", delta, low=0)
     n = len(estimates)
     rows = {cell: [e.mean, *e.interval(n), e.verdict(delta, n)] for cell, e in estimates.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "verdict"])

@@ -119,14 +119,26 @@ def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=Non
     """The validation metric over column x, mean and 95 % interval over units, one line for each value of `by`.
 
     also: {name: Estimate}, drawn as horizontal bands to compare with; name: the runs' own, beside them in the
-    legend. log: base-2 logarithmic x axis.
+    legend. log: base-2 logarithmic x axis. A cell with diverged runs is an × at the foot, named in
+    the caption.
     """
     fig, ax = axes()
+    found, fallen = [], []
     for i, group in enumerate(sorted(runs.frame[by].unique()) if by else [None]):
-        cells = (runs.where(**{by: group}) if by else runs).estimates(x, metric)
-        found = list(cells.values())
-        ax.errorbar(list(cells), [e.mean for e in found], yerr=[e.half_width() for e in found], marker="o", capsize=4,
-                    label=f"{by} {group}" if by else name if also else None, color=COLOURS[i])
+        line = runs.where(**{by: group}) if by else runs
+        gone = line.diverged(x)
+        kept = [value for value in line.frame[x].unique() if value not in gone]
+        cells = line.where(**{x: kept}).estimates(x, metric) if kept else {}
+        here = list(cells.values())
+        ax.errorbar(list(cells), [e.mean for e in here], yerr=[e.half_width() for e in here],
+                    marker="o", capsize=4, label=f"{by} {group}" if by else name if also else None,
+                    color=COLOURS[i])
+        ax.plot(list(gone), [0.04] * len(gone), "x", color=COLOURS[i], markersize=10,
+                markeredgewidth=3, transform=ax.get_xaxis_transform(),
+                label="diverged" if gone and not fallen else None)
+        found += here
+        of = f"{by} {group}, " if by else ""
+        fallen += [f"{of}{x} {value} ({count} runs)" for value, count in gone.items()]
     for i, (other, e) in enumerate((also or {}).items(), start=1):
         ax.axhline(e.mean, color=COLOURS[-i], linestyle="--", label=other)
         ax.axhspan(*e.interval(), color=COLOURS[-i], alpha=0.12, linewidth=0)
@@ -135,12 +147,17 @@ def curve(runs, x, metric="accuracy", caption=None, alt=None, by=None, label=Non
         ticks = sorted(runs.frame[x].unique())
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.set_xlabel(x)
-    what = found[0].what
-    ax.set_ylabel(label or what + (" (%)" if found[0].measure == "%" else ""))
-    if by or also:
-        ax.legend()
-    return Picture(fig, caption or f"{what} over {x}; bars are 95 % intervals over {len(found[0].values)} splits.",
-                   alt or f"{what} against {x}, with error bars.")
+    called = metric if isinstance(metric, str) else metric.__name__
+    what = found[0].what if found else f"{called} on validation"
+    ax.set_ylabel(label or what + (" (%)" if found and found[0].measure == "%" else ""))
+    if by or also or fallen:
+        named = zip(*ax.get_legend_handles_labels(), strict=True)
+        last = sorted(named, key=lambda pair: pair[1] == "diverged")
+        ax.legend(*zip(*last, strict=True))
+    said = f" Diverged, marked ×, without a number: {'; '.join(fallen)}." if fallen else ""
+    splits = f"; bars are 95 % intervals over {len(found[0].values)} splits" if found else ""
+    return Picture(fig, (caption or f"{what} over {x}{splits}.") + said,
+                   (alt or f"{what} against {x}, with error bars.") + said)
 
 
 @style()
@@ -183,18 +200,25 @@ def verdict_map(panels, rows, columns, cell, caption, alt, row_label, column_lab
     """A grid of verdicts in panels: colour, sign and mean for each cell.
 
     panels, rows, columns: what cell(panel, row, column) → (mean, verdict) is asked for; rows and columns are
-    also the tick labels, and the panels their titles where `titles` gives no others.
+    also the tick labels, and the panels their titles where `titles` gives no others. A mean that is
+    not finite, or the verdict "diverged", is drawn as an × on white, whatever stands beside it.
     """
     fig, grid = axes(1, len(panels), figsize=(3.1 * len(panels), 0.62 * len(rows) + 1.7), sharey=True)
-    kinds = list(VERDICTS)
+    kinds, diverged = list(VERDICTS), False
     for ax, panel, title in zip(np.atleast_1d(grid), panels, titles or panels, strict=True):
         found = [[cell(panel, r, c) for c in columns] for r in rows]
-        ax.imshow([[kinds.index(v) for _, v in line] for line in found], aspect="auto", vmin=0,
-                  vmax=len(kinds) - 1, cmap=ListedColormap(VERDICTS.values()))
+        gone = [[v == "diverged" or not np.isfinite(mean) for mean, v in line] for line in found]
+        diverged = diverged or np.any(gone)
+        colours = ListedColormap(VERDICTS.values()).with_extremes(bad="white")
+        ax.imshow([[np.nan if g else kinds.index(v) for (_, v), g in zip(line, its, strict=True)]
+                   for line, its in zip(found, gone, strict=True)],
+                  aspect="auto", vmin=0, vmax=len(kinds) - 1, cmap=colours)
         for i, line in enumerate(found):
             for j, (mean, verdict) in enumerate(line):
-                ink = "black" if verdict in ("no difference", "cannot tell") else "white"
-                text = f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}"  # + 0.0 turns −0.0 into 0.0
+                dark = verdict in ("no difference", "cannot tell") or gone[i][j]
+                ink = "black" if dark else "white"
+                text = "×" if gone[i][j] else (  # + 0.0 turns −0.0 into 0.0
+                    f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}")
                 ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=10)
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)
@@ -208,7 +232,11 @@ def verdict_map(panels, rows, columns, cell, caption, alt, row_label, column_lab
         ax.tick_params(length=0)
     np.atleast_1d(grid)[0].set_ylabel(row_label)
     handles = [plt.Rectangle((0, 0), 1, 1, color=VERDICTS[k]) for k in kinds]
-    fig.legend(handles, [f"{SIGNS[k]} {k}" for k in kinds], loc="outside lower center", ncols=4, fontsize=10)
+    words = [f"{SIGNS[k]} {k}" for k in kinds]
+    if diverged:
+        handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor="grey"))
+        words.append("× diverged")
+    fig.legend(handles, words, loc="outside lower center", ncols=len(words), fontsize=10)
     return Picture(fig, caption, alt)
 
 

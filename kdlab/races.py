@@ -58,9 +58,10 @@ def distillation_race(data="digits", count=8, steps=300):
 
 
 def _race(runs, alpha, epochs, rows, setting, spent):
-    unit = runs.frame.groupby(["alpha", "epoch", "unit"])["accuracy"].mean() * 100
+    gain = runs.where(alpha=alpha).minus(runs.where(alpha=0.0))  # says it where students diverged
+    points = runs.frame.groupby(["alpha", "epoch", "unit"])["accuracy"]
+    unit = points.agg(lambda seeds: seeds.mean(skipna=False)) * 100
     arms = {"labels alone": (0.0, COLOURS[0]), "taught": (alpha, COLOURS[1])}
-    gain = runs.where(alpha=alpha).minus(runs.where(alpha=0.0))
     figure, context = large(13, 5.2)
     with context:
         left, right = figure.subplots(1, 2, width_ratios=[2, 1])
@@ -134,11 +135,12 @@ def hidden_layers_explorer(count=4, epochs=60):
 
     def draw(image, layer, show, hints):
         x = data.x[rows[image]][None]
+        accuracy = {k: students[v].estimate() for k, v in (("before", "before"), ("after", hints))}
         sides = {"teacher": teachers, "student before": students["before"], "student after": students[hints]}
         maps = {name: hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()}
         cells = {"before": alike("before"), "after": alike(hints)}
         return _side_by_side(x[0].cpu(), maps, cells, tasks[0].classes[data.y[rows[image]]], layer, show, hints,
-                             {"before": students["before"].estimate(), "after": students[hints].estimate()})
+                             accuracy)
 
     shown = [f"{tasks[0].classes[data.y[r]]}, number {i % 3 + 1}" for i, r in enumerate(rows)]
     return Explorer("Hidden layers side by side", [

@@ -1,12 +1,14 @@
 """What came out: a tidy frame of every run, the trained students, and the ways to read them."""
 
 import copy
+import warnings
+from collections.abc import ValuesView
 from functools import partial
 
 import pandas as pd
 import torch
 
-from . import metrics, plots, signals, store
+from . import arguments, metrics, plots, signals, store
 from .intervals import SHARES, Estimate
 from .lab import device
 
@@ -24,6 +26,16 @@ def _shown(metric):
     return name, 100 if metric in SHARES or name != metric else 1
 
 
+def _diverged(frame):
+    """Which rows are of a run that diverged; a frame made elsewhere knows of none."""
+    return frame["diverged"].astype(bool) if "diverged" in frame else pd.Series(False, frame.index)
+
+
+def _mean(values):
+    """The mean, NaN where one of the values is: what is missing is never dropped."""
+    return values.mean(skipna=False)
+
+
 class Runs:
     """The runs of a grid. `frame` holds one row a run and checkpointed epoch: cell, unit, seed, loss terms and
     validation metrics (accuracy, nll in nats, ece, agreement with the teacher). len() counts runs.
@@ -31,12 +43,24 @@ class Runs:
     Made by `train`, `distill` and `sweep`; select with `where` and `best`, read with `summary`, `estimate`,
     `minus` and `plot`, keep with `save` and `Runs.load`.
 
+    A run whose loss, validation logits or weights are not finite at its last epoch has diverged:
+    the column `diverged` says so, its metrics are NaN, and no mean is taken over it or past it.
+    The method `diverged` counts them.
+
     >>> from kdlab import load, mlp, train
     >>> train(mlp(8), load("digits"), epochs=1, lr=[1e-3, 1e-2], seeds=2)
     Runs(4 runs, 1 units; {'lr': [0.001, 0.01]})
     """
 
     def __init__(self, tasks=(), frame=None, students=None):
+        listed = isinstance(tasks, (list, tuple, ValuesView))
+        if not listed or not all(hasattr(task, "unit") for task in tasks):
+            raise TypeError("Runs: tasks must be a list of tasks from load() or splits(), "
+                            f"got {tasks!r}")
+        if frame is not None:
+            arguments.instance("Runs", "frame", frame, pd.DataFrame, "a pandas DataFrame")
+        if students is not None:
+            arguments.instance("Runs", "students", students, dict, "a dictionary {run: student}")
         self.tasks = {task.unit: task for task in tasks}
         self.frame = pd.DataFrame() if frame is None else frame
         self.students = {} if students is None else students  # run → a function that makes its module
@@ -49,7 +73,9 @@ class Runs:
         if not len(self):
             return "Runs(none)"
         varied = {k: self.frame[k].drop_duplicates().tolist() for k in self._varied()}
-        return f"Runs({len(self)} runs, {self.frame['unit'].nunique()} units; {varied})"
+        fallen = int(_diverged(self.last()).sum())
+        said = f", {fallen} diverged" if fallen else ""
+        return f"Runs({len(self)} runs, {self.frame['unit'].nunique()} units{said}; {varied})"
 
     def _repr_html_(self):
         return self.summary().to_html(index=False) if len(self) else "Runs(none)"
@@ -57,11 +83,12 @@ class Runs:
     # --- filled by distill.py ---
 
     def record(self, stack, epoch, terms, found):
-        """Add one checkpoint of a stack: terms and metrics are {name: (R,)}."""
+        """Add one checkpoint of a stack: terms, metrics and "diverged" are {name: (R,)}."""
         objective = stack["objective"]
         cell = {"student": name_of(stack["student"]), "batch": stack["batch"], "epochs": stack["epochs"],
                 "objective": name_of(objective)}
         columns = {k: v.detach().cpu().double().tolist() for k, v in (terms | found).items()}
+        columns["diverged"] = found["diverged"].tolist()
         fixed = {k: float(getattr(objective, k)) for k in ("temperature", "alpha") if hasattr(objective, k)}
         first = len(self.students)
         for i, row in enumerate(stack["rows"]):
@@ -72,7 +99,10 @@ class Runs:
     def keep(self, replicas):
         """Keep the trained students of a stack, whose checkpoints were recorded before."""
         self.students |= {len(self.students) + i: partial(replicas.module, i) for i in range(len(replicas))}
-        self.frame = pd.concat([self.frame, pd.DataFrame(self._pending)], ignore_index=True)
+        new = pd.DataFrame(self._pending)
+        if len(new):  # of the run, as it ended: one that came back has not diverged
+            new["diverged"] = new.groupby("run")["diverged"].transform("last")
+        self.frame = pd.concat([self.frame, new], ignore_index=True)
         self._pending = []
 
     # --- selecting ---
@@ -84,7 +114,7 @@ class Runs:
             if key not in frame:
                 raise ValueError(f"where: {key!r} is not a column; expected one of {list(frame.columns)}")
             frame = frame[frame[key].isin(value if isinstance(value, (list, tuple)) else [value])]
-        if frame.empty:
+        if frame.empty and values:
             key, value = next(iter(values.items()))
             raise ValueError(f"where: no run has {values}; {key} takes {self.frame[key].unique().tolist()}")
         return self._of(frame)
@@ -92,11 +122,23 @@ class Runs:
     def best(self, metric="accuracy", per=()):
         """The cell that is best on validation (mean over units), or the best for each value of the columns `per`.
 
-        accuracy, agreement and functions: the largest; loss, nll and ece: the smallest.
+        accuracy, agreement and functions: the largest; loss, nll and ece: the smallest. A cell with
+        a diverged run is never chosen; a warning names those left out, and a ValueError says where
+        none is left.
         """
-        per = [per] if isinstance(per, str) else list(per)
+        per = self._columns("best", "per", per)
         keys = [*per, *(k for k in CELL if k not in per)]
-        score = self.values(metric).groupby(keys, dropna=False)["value"].mean().dropna().reset_index()
+        values = self.values(metric)
+        left = values[~self._in_diverged_cell(values, keys)]
+        if len(left) < len(values):
+            known = left.groupby(per, dropna=False).ngroups if per else len(left) > 0
+            if known < (values.groupby(per, dropna=False).ngroups if per else 1):
+                self._refuse_diverged("best")
+            warnings.warn(f"best: left out cells with diverged runs: {self._said()}", stacklevel=2)
+        score = left.groupby(keys, dropna=False)["value"].agg(_mean).dropna().reset_index()
+        if score.empty:
+            name = _shown(metric)[0]
+            raise ValueError(f"best: metric {name!r} is NaN in every cell; choose another")
         score["value"] *= 1 if metric in ("accuracy", "agreement") or callable(metric) else -1
         at = score.groupby(per, dropna=False)["value"].idxmax() if per else [score["value"].idxmax()]
         return self._of(self.frame.merge(score.loc[at, keys], on=keys))
@@ -111,74 +153,152 @@ class Runs:
     def last(self):
         """The frame's rows at the last epoch of each run."""
         if not len(self):
-            raise ValueError("these runs are empty: no student has been trained")
+            raise ValueError("Runs: these runs are empty: no student has been trained")
         return self.frame.loc[self.frame.groupby("run")["epoch"].idxmax()].reset_index(drop=True)
+
+    # --- diverged runs ---
+
+    def diverged(self, by=None):
+        """The cells that hold diverged runs, and how many: {cell: "3 of 16"}; {} without any.
+
+        by: a column's name or a list of them, as in `estimates`; those that vary where it is None.
+
+        >>> from kdlab import load, mlp, train
+        >>> task = load("digits")
+        >>> train(mlp(8), task, epochs=1, lr=[1e-2, 1e30], optimiser="sgd", seeds=2).diverged("lr")
+        {1e+30: '2 of 2'}
+        """
+        keys = self._cell_names() if by is None else self._columns("diverged", "by", by)
+        last = self.last()
+        cells = _diverged(last).groupby([last[k] for k in keys], dropna=False)
+        found = {cell: f"{int(part.sum())} of {len(part)}" for cell, part in cells if part.any()}
+        return {cell if len(keys) > 1 else cell[0]: count for cell, count in found.items()}
+
+    def _in_diverged_cell(self, last, keys):
+        return _diverged(last).groupby([last[k] for k in keys], dropna=False).transform("any")
+
+    def _said(self):
+        """The cells that hold diverged runs in words, the first four of them."""
+        keys, cells, told = self._cell_names(), self.diverged(), []
+        for cell, count in list(cells.items())[:4]:
+            named = zip(keys, cell if len(keys) > 1 else [cell], strict=True)
+            told.append(", ".join(f"{key} {value}" for key, value in named) + f" ({count})")
+        return "; ".join(told) + ("; …" if len(cells) > 4 else "")
+
+    def _cell_names(self):
+        return self._varied() or ["student", "lr"]
+
+    def _refuse_diverged(self, name):
+        """Raise the error of a reading that would be a mean over diverged runs, or past them."""
+        fallen = _diverged(self.last())
+        if fallen.any():
+            raise ValueError(f"{name}: {int(fallen.sum())} of {len(fallen)} runs diverged (a loss, "
+                             f"logit or weight is not finite): {self._said()}; train with a lower "
+                             "lr or clip=1.0, or leave them out with where(diverged=False)")
+
+    def _columns(self, name, key, columns):
+        """Names of columns as a list, or the error that says which there are."""
+        found = [columns] if isinstance(columns, str) else columns
+        known = list(self.frame)
+        if not isinstance(found, (list, tuple)) or not all(c in known for c in found):
+            raise ValueError(f"{name}: {key} must name columns of {known}, got {columns!r}")
+        return list(found)
 
     # --- reading ---
 
     def values(self, metric="accuracy", on="validation"):
-        """One number a run: the last rows of the frame with a column `value`.
+        """One number a run: the last rows of the frame with a column `value`, NaN if it diverged.
 
-        metric: a column, or a function (logits (N, C), data) → a share in [0, 1]. on: "validation" or "test"; the test
-        set is for the claim that closes an experiment, not for choosing.
+        metric: a column, or a function (logits (N, C), data) → a share in [0, 1]. on: "validation"
+        or "test"; the test set is for the claim that closes an experiment, not for choosing. A
+        function is not asked about logits that hold NaN or +inf: its value is NaN there.
         """
+        if not isinstance(metric, str) and not callable(metric):
+            raise TypeError("values: metric must be a column's name or a function (logits, data) → "
+                            f"a share, got {type(metric).__name__}")
         last = self.last()
+        fallen = _diverged(last)
         if on == "validation" and isinstance(metric, str):
-            if metric not in last or last[metric].isna().all():
+            told = last if fallen.all() else last[~fallen].dropna(axis=1, how="all")
+            if metric not in told.select_dtypes("number"):
                 raise ValueError(f"values: metric {metric!r} was not recorded; expected one of "
-                                 f"{list(last.dropna(axis=1, how='all').select_dtypes(float))}")
-            return last.assign(value=last[metric])
+                                 f"{list(told.select_dtypes(float))}")
+            return last.assign(value=last[metric].mask(fallen))
         if on not in ("validation", "test", "train"):
             raise ValueError(f"values: on must be 'validation', 'test' or 'train', got {on!r}")
         if isinstance(metric, str) and metric not in ("accuracy", "nll", "ece"):
             raise ValueError(f"values: metric on {on} must be accuracy, nll, ece or a function, got {metric!r}")
         score = getattr(metrics, metric) if isinstance(metric, str) else metric
-        out = {}
-        for run, unit in zip(last["run"], last["unit"], strict=True):
+        out = dict.fromkeys(last["run"], float("nan"))
+        for run, unit in last.loc[~fallen, ["run", "unit"]].itertuples(index=False):
             student, data = self._student(run), getattr(self.tasks[unit], on)
             logits = signals.logits(student, data.x)
-            out[run] = float(score(logits, data.clean) if isinstance(metric, str) else score(logits, data))
+            if metrics.sound(logits):
+                out[run] = float(score(logits, data.clean if isinstance(metric, str) else data))
         return last.assign(value=last["run"].map(out))
 
     def estimate(self, metric="accuracy", on="validation", what=None):
         """The mean over units with its 95 % interval, as an `Estimate` (accuracy, ece, agreement in %).
 
-        Refuses runs of more than one cell: choose with `where` or `best` first.
+        Refuses runs of more than one cell: choose with `where` or `best` first. Refuses a cell with
+        a diverged run.
         """
+        return self._one_cell("estimate", metric, on, what)
+
+    def _one_cell(self, name, metric, on, what=None):
         if self._varied():
-            raise ValueError(f"estimate: these runs differ in {self._varied()}; choose one cell with where() or best()")
+            raise ValueError(f"{name}: these runs differ in {self._varied()}; choose one cell with "
+                             "where() or best()")
+        self._refuse_diverged(name)
         return self._estimate(self.values(metric, on), metric, on, what)
 
     def _estimate(self, frame, metric, on, what=None):
         name, factor = _shown(metric)
         measure = "%" if factor == 100 else "nats" if metric == "nll" else ""
         units = frame.groupby("unit")
-        return Estimate(units["value"].mean() * factor, what or f"{name} on {on}", measure,
+        return Estimate(units["value"].agg(_mean) * factor, what or f"{name} on {on}", measure,
                         int(units["seed"].nunique().min()))
 
     def minus(self, other, metric="accuracy", on="validation"):
-        """The difference to another arm, paired by unit (split with its teacher; seeds averaged first)."""
-        return self.estimate(metric, on) - other.estimate(metric, on)
+        """The difference to another arm, paired by unit (split with its teacher; seeds first).
+
+        Refuses arms of more than one cell or with a diverged run, as `estimate` does.
+        """
+        arguments.instance("minus", "other", other, Runs, "Runs")
+        return self._one_cell("minus", metric, on) - other._one_cell("minus", metric, on)
 
     def estimates(self, by, metric="accuracy", on="validation"):
-        """{cell: Estimate} for each combination of the columns `by` (a name or a list), which must tell cells apart."""
+        """{cell: Estimate} for each combination of the columns `by` (a name or a list).
+
+        They must tell the cells apart. Refuses where a cell holds a diverged run.
+        """
+        keys = self._columns("estimates", "by", by)
         cells = self.frame.groupby(by, dropna=False)
-        if others := [k for k in self._varied() if k not in by and (cells[k].nunique(dropna=False) > 1).any()]:
+        others = [k for k in self._varied() if k not in keys]
+        if others := [k for k in others if (cells[k].nunique(dropna=False) > 1).any()]:
             raise ValueError(f"estimates: by {by!r} would average over {others}; name them too, or choose with where()")
+        self._refuse_diverged("estimates")
         return {cell if isinstance(by, str) or len(by) > 1 else cell[0]: self._estimate(part, metric, on)
                 for cell, part in self.values(metric, on).groupby(by, dropna=False)}
 
     def summary(self, metric="accuracy", on="validation"):
-        """A frame, one row a cell: what varied, mean ± half of the 95 % interval over units, units, seeds."""
+        """A frame, one row a cell: what varied, mean ± half of the 95 % interval, units, seeds.
+
+        A cell with diverged runs says how many in place of a mean over the others, and counts them
+        in a column `diverged`, which stands there only where some run did.
+        """
         frame, varied = self.values(metric, on), self._varied()
         (name, factor), rows = _shown(metric), []
         for cell, part in frame.groupby(varied, dropna=False) if varied else [((), frame)]:
             units, seeds = part["unit"].nunique(), int(part.groupby("unit")["seed"].nunique().min())
-            text = (str(self._estimate(part, metric, on)) if units >= 4
-                    else f"{factor * part['value'].mean():.2f} (no interval: {units} of 4 units)")
-            rows.append(dict(zip(varied, cell, strict=True)) | {f"{name} on {on}": text, "units": units,
-                                                                 "seeds": seeds})
-        return pd.DataFrame(rows)
+            fallen = int(_diverged(part).sum())
+            text = (f"diverged: {fallen} of {len(part)}" if fallen
+                    else str(self._estimate(part, metric, on)) if units >= 4
+                    else f"{factor * _mean(part['value']):.2f} (no interval: {units} of 4 units)")
+            counts = {"units": units, "seeds": seeds, "diverged": fallen}
+            rows.append(dict(zip(varied, cell, strict=True)) | {f"{name} on {on}": text} | counts)
+        found = pd.DataFrame(rows)
+        return found if found["diverged"].any() else found.drop(columns="diverged")
 
     def plot(self, x, metric="accuracy", **options):
         """The metric over the column x with intervals, as a figure: kdlab.plots.curve of these runs."""

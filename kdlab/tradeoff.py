@@ -2,9 +2,9 @@
 
 import statistics
 import time
+from contextlib import ExitStack
 
 import pandas as pd
-import torch
 
 from .distill import distill, train
 from .intervals import Estimate
@@ -14,6 +14,7 @@ from .models import convnet, mlp
 from .panel import Explorer, choice, large, slider
 from .plots import COLOURS, Picture
 from .tasks import splits
+from .wrapped import evaluating
 
 BEST, SMALLEST = "the most accurate", "the smallest not surely worse"
 ANY = 1000  # per cent of the teacher's latency: no budget
@@ -24,6 +25,7 @@ def latency_ratios(models, reference, x, blocks=8, calls=30):
 
     models: {name: module}; x (1, …): one input; blocks: repeats of the whole round, the units of the interval.
 
+    >>> import torch
     >>> layer = torch.nn.Linear(4, 2)
     >>> found = latency_ratios({"same": layer}, layer, torch.zeros(1, 4))
     >>> len(found["same"].values)
@@ -39,9 +41,10 @@ def latency_ratios(models, reference, x, blocks=8, calls=30):
             took.append(time.perf_counter() - began)
         return statistics.median(took)
 
-    with torch.no_grad(), threads_for(reference):
+    with ExitStack() as modes, threads_for(reference):
         for model in [reference, *models.values()]:
-            model.eval()(x)  # the first call pays for what later ones find ready
+            modes.enter_context(evaluating(model))
+            model(x)  # the first call pays for what later ones find ready
         for _ in range(blocks):
             whole = seconds(reference)
             for name, model in models.items():
@@ -76,7 +79,8 @@ def choose_student_explorer(runs=None, teachers=None):
     """Students of several sizes on accuracy, bytes and latency, and the one that a budget buys → `Explorer`.
 
     runs: {name: Runs} with one run a split, and teachers: Runs of the same splits, with which latency is compared;
-    where they are missing, seven sizes are distilled on the digits (some ten seconds).
+    where they are missing, seven sizes are distilled on the digits (some ten seconds). Students
+    that diverged are named in the text and never picked.
 
     >>> from kdlab import convnet, mlp, splits, train
     >>> tasks = splits("digits", 4)
@@ -91,14 +95,20 @@ def choose_student_explorer(runs=None, teachers=None):
         runs = {s.__name__: distill(s, teachers, tasks, epochs=25, batch=64) for s in students}
     task = next(iter(runs.values())).tasks[teachers.frame["unit"].iloc[0]]
     everyone = runs | {"the teacher": teachers}
+    fallen = [f"{name}: diverged in {', '.join(gone.values())} runs, so it has no accuracy and is "
+              "left out." for name, r in everyone.items() if (gone := r.diverged())]
     modules = {name: r.module_of_unit(task) for name, r in everyone.items()}
-    accuracy = {name: r.estimate() for name, r in everyone.items()}
+    accuracy = {name: r.estimate() for name, r in everyone.items() if not r.diverged()}
+    if not accuracy:
+        raise ValueError("choose_student_explorer: runs must hold a student to choose; "
+                         + " ".join(fallen))
     size = {name: 4 * parameters(m) / 1000 for name, m in modules.items()}
     latency = latency_ratios(modules, modules[list(everyone)[-1]], task.validation.x[:1])
 
     def draw(kilobytes, share, rule):
         name, fits = pick(accuracy, size, latency, kilobytes, share, rule)
-        return _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
+        picture, lines = _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
+        return picture, lines + fallen
 
     steps = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0, 1000.0]
     steps = [s for s in steps if s < max(size.values())] + [float(round(max(size.values()) + 1))]
