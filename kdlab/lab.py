@@ -29,7 +29,7 @@ class Lab:
     def __str__(self):
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         kind = str(self.dtype).removeprefix("torch.")
-        return f"kdlab on {name} · {self.threads} threads · {kind} · scale {self.scale} · seed {self.seed}"
+        return f"kdlab on {name} · {self.threads} threads · {kind} weights · scale {self.scale} · seed {self.seed}"
 
 
 _lab = None

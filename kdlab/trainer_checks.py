@@ -10,7 +10,8 @@ from .wrapped import compiled, inside
 def problem(core):
     """What a classifier's head is for, in transformers' words; None where the labels decide."""
     config = getattr(core, "config", None)
-    if "SequenceClassification" not in type(core).__name__ and getattr(config, "problem_type", None) is None:
+    asks = any(kind in type(core).__name__ for kind in ("SequenceClassification", "ImageClassification"))
+    if not asks and getattr(config, "problem_type", None) is None:
         return "single_label_classification" if config is not None else None
     found = getattr(config, "problem_type", None)
     return "regression" if found is None and config.num_labels == 1 else found

@@ -49,7 +49,7 @@ def test_setup_says_what_it_chose(capsys, monkeypatch):
     chosen = setup(seed=3)
     assert (chosen.device.type, chosen.dtype, chosen.scale, chosen.seed) == ("cpu", torch.float32, "quick", 3)
     threads = torch.get_num_threads()
-    assert capsys.readouterr().out == f"kdlab on cpu · {threads} threads · float32 · scale quick · seed 3\n"
+    assert capsys.readouterr().out == f"kdlab on cpu · {threads} threads · float32 weights · scale quick · seed 3\n"
 
 
 def test_a_gpu_comes_first_and_runs_in_full(capsys, monkeypatch):
