@@ -77,6 +77,8 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
     finally:
         gc.unfreeze()
         logging.set_verbosity(said)
+    if not all(bool(p.isfinite().all()) for p in student.parameters()):
+        raise ValueError(f"fit: student has diverged, its weights hold NaN or infinity; expected a lower lr, got {lr}")
     if not trainer.counted:
         raise ValueError("fit: data must hold a row with a label that counts (not −100, nor a "
                          "text's first token), got none, so nothing was learnt")

@@ -100,6 +100,8 @@ class DistillationTrainer(Trainer):
         self._takes = {side: found and found - {self.label, "labels"} for side, found in names.items()}
         rooms = [positions(m) for m in (model, teacher) if m is not None]
         self.room = min((n for n in rooms if n is not None), default=None)
+        known = [trainer_checks.known_tokens(m) for m in (model, teacher) if m is not None]
+        self.tokens = min((n for n in known if n is not None), default=None)
         if hasattr(on_policy, "positions"):
             on_policy.positions = self.room
             trainer_checks.check_room_to_write(on_policy, self.room)
@@ -115,7 +117,7 @@ class DistillationTrainer(Trainer):
 
     def train(self, *args, **kwargs):
         """As Trainer's; hidden is a submodule of the student meanwhile, for the optimiser, clipping and DDP."""
-        trainer_checks.check_texts(self.train_dataset, self.room)
+        trainer_checks.check_texts(self.train_dataset, self.room, self.tokens)
         self._sums, self._steps = {}, 0  # of the log's terms
         self.counted = 0
         self.model.add_module(PROJECTORS, self.hidden)

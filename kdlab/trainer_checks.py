@@ -105,23 +105,50 @@ def _width(model):
     return core.config.num_labels if any(k in type(core).__name__ for k in kinds) else None
 
 
-def check_texts(dataset, room):
-    """The error that names the first row of a data set longer than the models' positions, where rows can be read."""
-    if room is None or not hasattr(dataset, "__len__"):
-        return
-    if hasattr(dataset, "column_names"):  # of the package datasets
-        if "input_ids" not in dataset.column_names or set(PACKING) & set(dataset.column_names) \
-                or dataset.format["type"] == "custom":
+def check_texts(dataset, room, tokens):
+    """The error that names a data set's first row longer than the models' positions, or with an id that is no token.
+
+    room, tokens: how many positions and ids both models know, None where nothing says so. Only what can be
+    read without a collator is looked at: a list of dictionaries, or a set of the package `datasets`.
+    """
+    for first, lengths, highest in _texts(dataset):
+        for i, length in enumerate(lengths, start=first):
+            if room is not None and length > room:
+                raise ValueError(f"DistillationTrainer: train_dataset: rows must fit the models' {room} positions, got "
+                                 f"{length} tokens in row {i}; cut the texts (truncation=True, max_length={room})")
+        if tokens is not None and highest is not None and highest >= tokens:
+            raise ValueError(f"DistillationTrainer: train_dataset: input_ids must be below the models' {tokens} "
+                             f"tokens, got {highest} in rows from {first}; do texts and models share a tokenizer?")
+
+
+def _texts(dataset):
+    """Parts of a data set as (number of its first row, lengths, highest id or None)."""
+    if hasattr(dataset, "column_names") and hasattr(dataset, "__len__"):  # of the package datasets
+        names = dataset.column_names or []
+        if "input_ids" not in names or set(PACKING) & set(names) or dataset.format["type"] == "custom":
             return
-        lengths = (len(ids) for ids in dataset.with_format(None).select_columns("input_ids")["input_ids"])
-    else:
-        rows = dataset if isinstance(dataset, (list, tuple)) else ()
-        lengths = (len(r["input_ids"]) if hasattr(r, "keys") and hasattr(r.get("input_ids"), "__len__")
-                   and not set(PACKING) & set(r) else 0 for r in rows)
-    for i, length in enumerate(lengths):
-        if length > room:
-            raise ValueError(f"DistillationTrainer: train_dataset: rows must fit the models' {room} positions, got "
-                             f"{length} tokens in row {i}; cut the texts (truncation=True, max_length={room})")
+        import pyarrow.compute as pc
+
+        first = 0
+        for table in dataset.select_columns("input_ids").with_format("arrow").iter(batch_size=10_000):
+            ids = table["input_ids"]
+            if not hasattr(ids.type, "value_type"):
+                return  # no lists
+            yield first, pc.list_value_length(ids).to_pylist(), pc.max(pc.list_flatten(ids)).as_py()
+            first += len(ids)
+    for i, row in enumerate(dataset if isinstance(dataset, (list, tuple)) else ()):
+        ids = row.get("input_ids") if hasattr(row, "keys") and not set(PACKING) & set(row) else None
+        if hasattr(ids, "__len__") and len(ids):
+            yield i, [len(ids)], int(max(ids))
+
+
+def known_tokens(model):
+    """How many ids a model's embedding holds; None where it has none."""
+    embed = getattr(inside(model), "get_input_embeddings", None)
+    try:
+        return getattr(embed(), "num_embeddings", None) if embed else None
+    except NotImplementedError:  # of a model that reads no text
+        return None
 
 
 def check_room_to_write(on_policy, room):

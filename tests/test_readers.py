@@ -181,6 +181,7 @@ NO_READERS = {
         "Runs.__init__",
         "Tapped.__init__",
         "check",
+        "known_tokens",
         "check_gradients",
         "vocabulary",
     ],

@@ -229,6 +229,22 @@ def test_a_text_longer_than_either_model_reads_is_named_before_training(tmp_path
     trained(tmp_path, student, teacher, rows[:2])
 
 
+def test_an_id_that_is_no_token_is_named_before_training(tmp_path):
+    from datasets import Dataset
+
+    rows = [{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [1, V], "labels": [1, -100]}]
+    for data in (rows, Dataset.from_list(rows)):
+        with pytest.raises(ValueError, match="input_ids must be below the models' 32 tokens, got 32.*tokenizer"):
+            trained(tmp_path, llama(8), llama(8, seed=2), data)
+    with pytest.raises(ValueError, match="below the models' 31 tokens, got 31"):  # the teacher's are fewer
+        trained(tmp_path, llama(8), llama(8, seed=2, vocab=31), [{"input_ids": [1, 31]}], vocab_size=31)
+
+
+def test_a_student_that_diverges_in_a_fit_is_named(tmp_path):
+    with pytest.raises(ValueError, match="fit: student has diverged.*got 1e\\+38|holds .* NaN"):
+        kd.fit(llama(8).float(), whole(texts(16)), teacher=llama(8, seed=2).float(), lr=1e38, steps=1)
+
+
 def test_packed_texts_may_be_longer_together_than_one_may_be(tmp_path):
     rows = [{"input_ids": [1, 2, 3, 4]}] * 4
     trained(tmp_path, short(), short(seed=2), rows, data_collator=hf.DataCollatorWithFlattening(return_tensors="pt"))
