@@ -163,7 +163,7 @@ class APITeacher:
 
     def chat(self, messages, max_tokens=None, temperature=0.0, top_logprobs=5, seed=0,
              **request):
-        """Answer conversations, by the chat endpoint: [[{"role", "content"}, …], …] → `Answer`s.
+        """Answer conversations, by the chat endpoint: a list of [{"role", "content"}, …] → a list of `Answer`.
 
         The rest as for `complete`. A model that refuses max_tokens, temperature or seed is asked by
         chat(messages, max_completion_tokens=500, temperature=None, seed=None).
