@@ -38,19 +38,7 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
 
     from .trainer import DistillationTrainer
 
-    instance("fit", "student", student, torch.nn.Module, "an nn.Module")
-    if not any(p.requires_grad for p in student.parameters()):
-        raise ValueError("fit: student must have weights that learn (requires_grad), got none")
-    if collator is not None and (isinstance(collator, type) or not callable(collator)):
-        raise TypeError("fit: collator must be a function from rows to a batch, or None, got "
-                        f"{collator!r:.60}")
-    number("fit", "epochs", epochs, above=0)
-    if whole("fit", "steps", steps, least=-1) == 0:
-        raise ValueError("fit: steps must be a whole number of at least 1, or -1 to go by epochs, "
-                         "got 0")
-    whole("fit", "batch", batch, least=1)
-    number("fit", "lr", lr, above=0)
-    whole("fit", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
+    _check_arguments(student, collator, epochs, steps, batch, lr, seed)
     _check_data(student, data, collator, steps)
     total = steps if steps > 0 else math.ceil(epochs * math.ceil(len(data) / batch))
     half = any(p.requires_grad and p.dtype in (torch.float16, torch.bfloat16) for p in student.parameters())
@@ -77,12 +65,36 @@ def fit(student, data, *, teacher=None, objective=None, hidden=None, on_policy=N
     finally:
         gc.unfreeze()
         logging.set_verbosity(said)
+    _check_learnt(student, trainer, lr)
+    return student.eval()
+
+
+def _check_arguments(student, collator, epochs, steps, batch, lr, seed):
+    """The errors that need no data."""
+    import torch
+
+    instance("fit", "student", student, torch.nn.Module, "an nn.Module")
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ValueError("fit: student must have weights that learn (requires_grad), got none")
+    if collator is not None and (isinstance(collator, type) or not callable(collator)):
+        raise TypeError("fit: collator must be a function from rows to a batch, or None, got "
+                        f"{collator!r:.60}")
+    number("fit", "epochs", epochs, above=0)
+    if whole("fit", "steps", steps, least=-1) == 0:
+        raise ValueError("fit: steps must be a whole number of at least 1, or -1 to go by epochs, "
+                         "got 0")
+    whole("fit", "batch", batch, least=1)
+    number("fit", "lr", lr, above=0)
+    whole("fit", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
+
+
+def _check_learnt(student, trainer, lr):
+    """The errors for a student that diverged, and for one that had nothing to learn from."""
     if not all(bool(p.isfinite().all()) for p in student.parameters()):
         raise ValueError(f"fit: student has diverged, its weights hold NaN or infinity; expected a lower lr, got {lr}")
     if not trainer.counted:
         raise ValueError("fit: data must hold a row with a label that counts (not −100, nor a "
                          "text's first token), got none, so nothing was learnt")
-    return student.eval()
 
 
 def _check_data(student, data, collator, steps):
