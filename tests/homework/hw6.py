@@ -65,7 +65,7 @@ MUTANTS = [
     ("hw6-q1", "nothing is seeded", build(epochs=9, seeding="torch.seed()"), {"hw6-q1-deterministic"}),
     ("hw6-q1", "returned in train mode", build(end="return student.train()"), {"hw6-q1-eval"}),
     ("hw6-q1", "the batch's mean is subtracted",
-     build(end=wrapped("return (lambda z: z - z.mean(0) / 2)(self.net(x))")), {"hw6-q1-alone"}),
+     build(end=wrapped("return (lambda z: z - z.mean(0) / 8)(self.net(x))")), {"hw6-q1-alone"}),
     ("hw6-q1", "more channels than the budget holds",
      build(NET.replace("8,", "11,").replace("16,", "24,").replace("256", "384")), {"hw6-q1-bytes"}),
     ("hw6-q1", "the training images kept in an attribute, out of the state dict",
