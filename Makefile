@@ -1,7 +1,8 @@
-# Two commands: make lab, make test. All that they need lives in .venv, made when it is missing or out of date.
+# make lab, make check, make test. All that they need lives in .venv, made when it is missing or out of date.
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
+LESSONS := .venv/.lab
 # in a container one often is root, which Jupyter wants said
 ROOT_USER = $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -10,16 +11,19 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab test course execute homework grade demos site slides bench mnist teachers lock clean
+.PHONY: help lab check test course execute homework grade demos site slides bench mnist teachers lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
 
-lab: $(READY)  ## JupyterLab on lesson 00, on this machine only, with a token (LAB_ARGS=--no-browser adds arguments)
+lab: $(LESSONS)  ## JupyterLab on lesson 00, on this machine only, with a token (LAB_ARGS=--no-browser adds arguments)
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --LabApp.news_url=None $(ROOT_USER) $(LAB_ARGS)
 
-test: $(READY)  ## ruff, pytest with doctests, nbval on every lesson and demo, one summary
+check: $(READY)  ## what to run before a commit: ruff, mypy, imports, the quick tests; a minute and a half
+	@$(PY) tools/check.py --quick
+
+test: $(READY)  ## all of it: also the slow tests, nbval on every lesson and demo, other libraries; one summary
 	@$(PY) tools/check.py
 
 course: $(READY)  ## every lesson from a fresh kernel; copies and HTML in build/ (NB=notebooks/01_x.ipynb for one)
@@ -61,9 +65,12 @@ lock:  ## constraints.txt again, from the newest versions that fit
 	@$(PYTHON) tools/lock.py
 
 clean:  ## what was built, and caches; the environment stays (rm -r .venv)
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find kdlab tools tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} + 2>/dev/null || true
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) tools/environment.py
+
+$(LESSONS): pyproject.toml constraints.txt
+	@$(PYTHON) tools/environment.py course,api,serve

@@ -1,11 +1,11 @@
-"""Learning rates and steps of the arms of lessons 07 and 08, chosen on validation texts; writes results/rates.csv.
+"""Learning rates and steps of the arms of lessons 07 and 08, chosen on validation texts; writes
+results/rates.csv.
 
     python benchmarks/rates.py        about ten minutes on two CPU cores
 
-Every arm is trained with four rates for 80 steps on the texts of three fields, labels alone for 20 steps too, since
-they overfit a small text; scored on docstrings of the field that the student was not given and that are not among the
-lessons' test texts. The lessons take the best.
-"""
+Every arm is trained with four rates for 80 steps on the texts of three fields, labels alone for 20
+steps too, since they overfit a small text; scored on docstrings of the field that the student was
+not given and that are not among the lessons' test texts. The lessons take the best."""
 
 import copy
 import math
@@ -20,30 +20,40 @@ RATES, FIELDS, PROMPT, LENGTH = (1e-3, 2e-3, 5e-3, 1e-2), 3, 16, 80
 RESULTS = Path(__file__).parent / "results" / "rates.csv"
 
 
-class Top:
+class Top(kd.Objective):
     """The teacher's k likeliest tokens with a tail, as lesson 08 gets them from an API."""
-
-    needs_teacher = True
 
     def __init__(self, k):
         self.k = k
 
     def rows(self, student_logits, teacher_logits, labels):
         """As of every objective: {"loss": a row}."""
-        return {"loss": kd.sparse.top_k(teacher_logits, self.k).forward_kl(student_logits, reduction="rows")}
+        return {
+            "loss": (
+                kd.sparse.top_k(teacher_logits, self.k).forward_kl(student_logits, reduction="rows")
+            )
+        }
 
 
 def arms(teacher, tokenizer, texts):
     """{arm: (rows of ids, tokens of prompt, objective)} of one field, and its validation rows."""
     long, short = (kd.text.windows(tokenizer, texts["train"], length) for length in (128, LENGTH))
-    long, short = (x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))] for x in (long, short))
+    long, short = (
+        x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))] for x in (long, short)
+    )
     written = kd.completions(teacher, short[:32, :PROMPT], LENGTH - PROMPT, eos=())["input_ids"]
-    objectives = {"labels": kd.HardLabels(), "forward KL": kd.TokenLoss(), "JSD": kd.TokenLoss(kd.jsd),
-                  "reverse KL": kd.TokenLoss(kd.reverse_kl)}
+    objectives = {
+        "labels": kd.HardLabels(),
+        "forward KL": kd.TokenLoss(),
+        "JSD": kd.TokenLoss(kd.jsd),
+        "reverse KL": kd.TokenLoss(kd.reverse_kl),
+    }
     found = {f"07 {name}": (long[:48], 0, objective) for name, objective in objectives.items()}
     for name, rows in (("human", short[:32]), ("teacher's", written)):
-        found |= {f"08 {name} text, {kind}": (rows, PROMPT, objectives[of])
-                  for kind, of in (("labels", "labels"), ("all logits", "forward KL"))}
+        found |= {
+            f"08 {name} text, {kind}": (rows, PROMPT, objectives[of])
+            for kind, of in (("labels", "labels"), ("all logits", "forward KL"))
+        }
     found |= {f"08 teacher's text, top {k}": (written, PROMPT, Top(k)) for k in (5, 20)}
     return found, long[48:80]
 
@@ -57,15 +67,30 @@ def main():
         found, held = arms(teacher, tokenizer, texts)
         held = {"input_ids": held, "attention_mask": torch.ones_like(held), "labels": held}
         for arm, (ids, prompt, objective) in found.items():
-            rows = [{"input_ids": r, "labels": torch.where(torch.arange(len(r)) < prompt, -100, r)} for r in ids]
+            rows = [
+                {"input_ids": r, "labels": torch.where(torch.arange(len(r)) < prompt, -100, r)}
+                for r in ids
+            ]
             for lr in RATES:
-                for steps in ((80,) if objective.needs_teacher else (20, 80)):
-                    student = kd.fit(copy.deepcopy(base), rows, lr=lr, steps=steps, batch=8, objective=objective,
-                                     teacher=teacher if objective.needs_teacher else None)
-                    nats = math.log(kd.generate.perplexity(student, held))
-                    frame.append({"arm": arm, "lr": lr, "steps": steps, "field": field, "nats": nats})
+                for steps in (80,) if objective.needs_teacher else (20, 80):
+                    student = copy.deepcopy(base)
+                    kd.fit(
+                        student,
+                        rows,
+                        lr=lr,
+                        steps=steps,
+                        batch=8,
+                        objective=objective,
+                        teacher=teacher if objective.needs_teacher else None,
+                    )
+                    nats = math.log(kd.perplexity(student, held))
+                    frame.append(
+                        {"arm": arm, "lr": lr, "steps": steps, "field": field, "nats": nats}
+                    )
         print(field, flush=True)
-    mean = pd.DataFrame(frame).groupby(["arm", "lr", "steps"], as_index=False)["nats"].mean().round(3)
+    mean = (
+        pd.DataFrame(frame).groupby(["arm", "lr", "steps"], as_index=False)["nats"].mean().round(3)
+    )
     mean["best"] = mean.groupby("arm")["nats"].transform("min") == mean["nats"]
     mean.to_csv(RESULTS, index=False)
     print(mean[mean["best"]].to_string(index=False))

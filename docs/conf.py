@@ -1,4 +1,5 @@
-"""Sphinx's settings for the course's site; tools/website.py copies docs/ and the notebooks together and builds."""
+"""Sphinx's settings for the course's site; tools/website.py copies docs/ and the notebooks together
+and builds."""
 
 import reference  # beside tools/website.py, which runs Sphinx
 
@@ -12,14 +13,16 @@ smartquotes = False  # shapes are written (..., V), in code and in text
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinxcontrib.bibtex"]
 
 nb_execution_mode = "off"  # the lessons as they were executed and committed
-nb_ipywidgets_js = {}      # a page has no kernel, and would fetch the controls from the network
+nb_ipywidgets_js = {}  # a page has no kernel, and would fetch the controls from the network
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 
 # from a package, not from the network: tools/assets.py
 mathjax_path = "mathjax/tex-svg.js"
-mathjax3_config = {"options": {"enableMenu": False}}  # the menu's own extras would come from the network
+mathjax3_config = {
+    "options": {"enableMenu": False}
+}  # the menu's own extras would come from the network
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -37,7 +40,10 @@ html_context = {"default_mode": "auto"}  # light or dark as the reader's system 
 html_favicon = "_static/kdlab.svg"
 html_theme_options = {
     "show_toc_level": 2,
-    "navbar_start": [], "navbar_center": [], "navbar_end": [], "navbar_persistent": [],  # the sidebar has it all
+    "navbar_start": [],
+    "navbar_center": [],
+    "navbar_end": [],
+    "navbar_persistent": [],  # the sidebar has it all
     "use_fullscreen_button": False,
     "use_download_button": True,
     "search_bar_text": "Search the course",

@@ -1,32 +1,77 @@
-"""python -m kdlab doctor | start DIR: what this machine has and lacks; the course in a folder of your own."""
+"""kdlab doctor | start DIR | serve MODEL, or python -m kdlab: what this machine has and lacks; the
+course in a folder of your own; a teacher behind HTTP."""
 
+import argparse
 import sys
 
-from .lab import doctor
-from .start import start
+import kdlab
 
-USAGE = """usage: python -m kdlab doctor
-       python -m kdlab start DIR [--no-open]
-  doctor   versions, device, memory, data; exit status 0 when all is well
-  start    copy lessons, homework and demos into DIR, never over a file that you changed, and open JupyterLab there"""
+
+def _doctor(chosen):
+    from kdlab.lessons.doctor import doctor
+
+    return 0 if doctor() else 1
+
+
+def _start(chosen):
+    from kdlab.lessons.start import start
+
+    return start(chosen.folder, show=not chosen.no_open)
+
+
+def _serve(chosen):
+    from kdlab.teachers.server import main as serve
+
+    return serve([chosen.model, "--port", str(chosen.port)]) or 0
+
+
+def parser():
+    """The commands and their arguments."""
+    top = argparse.ArgumentParser(
+        prog="kdlab", description="A course on knowledge distillation.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"kdlab {kdlab.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, run, words):
+        found = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        found.set_defaults(run=run)
+        return found
+
+    add("doctor", _doctor, "versions, device, memory, data; exit status 0 when all is well")
+    started = add(
+        "start",
+        _start,
+        "copy lessons, homework and demos into DIR, never over a file that you changed, and open"
+        " JupyterLab there",
+    )
+    started.add_argument("folder", metavar="DIR", help="made where it is missing")
+    started.add_argument("--no-open", action="store_true", help="copy, and leave JupyterLab alone")
+    served = add("serve", _serve, "answer as OpenAI's API does, on this machine only, until Ctrl-C")
+    served.add_argument("model", metavar="MODEL", help="a directory or a hub id")
+    served.add_argument("--port", type=int, default=0, help="a free one when not given")
+    return top
 
 
 def main(arguments):
     """The exit status of the command: 0 fine, 1 it could not be done, 2 no such command."""
-    match arguments:
-        case ["doctor"]:
-            return 0 if doctor() else 1
-        case ["start", folder] | ["start", folder, "--no-open"] if not folder.startswith("-"):
-            try:
-                return start(folder, show=len(arguments) == 2)
-            except OSError as error:
-                print(f"kdlab start: {error}", file=sys.stderr)
-                return 1
-            except KeyboardInterrupt:
-                return 0
-    print(USAGE, file=sys.stderr)
-    return 2
+    try:
+        chosen = parser().parse_args(arguments)
+    except SystemExit as end:  # --help and --version end with 0, a wrong command with 2
+        return end.code
+    try:
+        return chosen.run(chosen)
+    except (OSError, ImportError) as error:
+        print(f"kdlab {chosen.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def command():
+    """What the console script `kdlab` runs."""
+    sys.exit(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command()

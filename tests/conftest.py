@@ -1,6 +1,7 @@
 """Every test: offline, without a display or progress bars, with the same examples each time."""
 
 import os
+from pathlib import Path
 
 # read when kdlab, tqdm and huggingface_hub are imported, so before them
 os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
@@ -11,10 +12,24 @@ from hypothesis import settings
 
 matplotlib.use("Agg")  # not by MPLBACKEND, which the kernels that some tests start would inherit
 
+# the programs that tests start see this checkout and the tests' helpers, whatever is installed
+HERE = Path(__file__).parent
+seen = [str(HERE.parent), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(seen)
+
 # no deadline: another busy process is no failure; the same examples on every run
 settings.register_profile("kdlab", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("kdlab")
 
 
+SLOW = set((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines())
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: "browser" in item.path.parts)  # last: Playwright keeps an event loop in this thread
+    for item in items:
+        name = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+        if {name, item.path.name} & SLOW or "browser" in item.path.parts:
+            item.add_marker("slow")
+    items.sort(
+        key=lambda item: "browser" in item.path.parts
+    )  # last: Playwright keeps an event loop in this thread

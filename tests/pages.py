@@ -1,4 +1,5 @@
-"""The site and the slides, built once a test run and without a network, and what a built page loads and links to."""
+"""The site and the slides, built once a test run and without a network, and what a built page loads
+and links to."""
 
 import atexit
 import functools
@@ -12,27 +13,55 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parent.parent
-LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "embed": "src", "audio": "src",
-         "video": "src", "object": "data", "use": "href"}
-LINKED = {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch", "prefetch", "manifest"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "embed": "src",
+    "audio": "src",
+    "video": "src",
+    "object": "data",
+    "use": "href",
+}
+LINKED = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "modulepreload",
+    "preconnect",
+    "dns-prefetch",
+    "prefetch",
+    "manifest",
+}
 IN_STYLE = re.compile(r"(?:url\(\s*|@import\s+)[\"']?((?:https?:)?//[^\"')\s]+)")
-IN_SCRIPT = re.compile(r"(?:\bimport\b|\bfrom\b|\bfetch\(|\bimport\(|\.src\s*=)\s*[\"'`]((?:https?:)?//[^\"'`]+)")
+IN_SCRIPT = re.compile(
+    r"(?:\bimport\b|\bfrom\b|\bfetch\(|\bimport\(|\.src\s*=)\s*[\"'`]((?:https?:)?//[^\"'`]+)"
+)
 
 
 @functools.cache
 def built(tool):
-    """The folder that tools/{tool}.py built, with nothing but the loopback to reach; it goes when Python does."""
+    """The folder that tools/{tool}.py built, with nothing but the loopback to reach; it goes when
+    Python does."""
     folder = Path(tempfile.mkdtemp(prefix=f"{tool}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    done = subprocess.run([sys.executable, "tools/offline.py", sys.executable, f"tools/{tool}.py", "--build", folder],
-                          cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "tools/offline.py", sys.executable, f"tools/{tool}.py", "--build", folder],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     (made,) = folder.iterdir()  # and no scratch folder beside it
     return made
 
 
 class Page(HTMLParser):
-    """What a page loads (scripts, pictures, styles, fonts), links to, and names as anchors; its figures and words."""
+    """What a page loads (scripts, pictures, styles, fonts), links to, and names as anchors; its
+    figures and words."""
 
     def __init__(self, text):
         super().__init__()
@@ -52,7 +81,9 @@ class Page(HTMLParser):
             self.links.append(found["href"] or "")
         if tag == "img":
             self.figures.append(found.get("alt") or "")
-            self.loads += [part.split()[0] for part in (found.get("srcset") or "").split(",") if part.strip()]
+            self.loads += [
+                part.split()[0] for part in (found.get("srcset") or "").split(",") if part.strip()
+            ]
         self.loads += IN_STYLE.findall(found.get("style") or "")
 
     def handle_endtag(self, tag):
@@ -73,15 +104,24 @@ def page(path):
 
 
 def from_elsewhere(folder):
-    """["page: address"] of everything that a page or a style sheet in `folder` would fetch from another server."""
-    found = [f"{path.name}: {address}" for path in sorted(folder.rglob("*.html")) for address in page(path).loads
-             if urlsplit(address).netloc]
-    return found + [f"{path.name}: {address}" for path in sorted(folder.rglob("*.css"))
-                    for address in IN_STYLE.findall(path.read_text(encoding="utf-8"))]
+    """["page: address"] of everything that a page or a style sheet in `folder` would fetch from
+    another server."""
+    found = [
+        f"{path.name}: {address}"
+        for path in sorted(folder.rglob("*.html"))
+        for address in page(path).loads
+        if urlsplit(address).netloc
+    ]
+    return found + [
+        f"{path.name}: {address}"
+        for path in sorted(folder.rglob("*.css"))
+        for address in IN_STYLE.findall(path.read_text(encoding="utf-8"))
+    ]
 
 
 def broken(folder):
-    """["page: address"] of every link or file that leads nowhere; addresses elsewhere are checked for their form."""
+    """["page: address"] of every link or file that leads nowhere; addresses elsewhere are checked
+    for their form."""
     found = []
     for path in sorted(folder.rglob("*.html")):
         for address in [*page(path).links, *page(path).loads]:
@@ -89,7 +129,9 @@ def broken(folder):
             if parts.scheme == "data":
                 continue
             if parts.scheme or parts.netloc:
-                good = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.-]+(:\w+)?", parts.netloc)
+                good = parts.scheme in ("http", "https") and re.fullmatch(
+                    r"[\w.-]+(:\w+)?", parts.netloc
+                )
             else:
                 target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
                 target = target / "index.html" if target.is_dir() else target

@@ -1,4 +1,5 @@
-"""The usual training loop, one student at a time, written out with torch's own losses and optimisers.
+"""The usual training loop, one student at a time, written out with torch's own losses and
+optimisers.
 
 The reference for replicas, `train`, `distill` and `sweep`: it shares no code with them.
 """
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 
 
 class OwnDropout(torch.nn.Module):
-    """Dropout whose mask comes from this student's own generator: kept where a uniform number is at least p."""
+    """Dropout whose mask comes from this student's own generator: kept where a uniform number is at
+    least p."""
 
     def __init__(self, p, generator):
         super().__init__()
@@ -39,9 +41,26 @@ def built(student, task, seed):
     return model
 
 
-def alone(model, x, y, z=None, *, seed, T=4.0, alpha=0.9, lr=1e-2, epochs=3, batch=16, optimiser=torch.optim.Adam,
-          schedule="cosine", clip=None, smoothing=0.0, **options):
-    """Train one model on x (N, ...), y (N,), z (N, C) or None; returns the mean loss of a row in the last epoch.
+def alone(
+    model,
+    x,
+    y,
+    z=None,
+    *,
+    seed,
+    T=4.0,
+    alpha=0.9,
+    lr=1e-2,
+    epochs=3,
+    batch=16,
+    optimiser=torch.optim.Adam,
+    schedule="cosine",
+    clip=None,
+    smoothing=0.0,
+    **options,
+):
+    """Train one model on x (N, ...), y (N,), z (N, C) or None; returns the mean loss of a row in
+    the last epoch.
 
     Rows labelled −100 have only the soft term. The loss is the mean over the rows of a batch.
     """
@@ -53,12 +72,18 @@ def alone(model, x, y, z=None, *, seed, T=4.0, alpha=0.9, lr=1e-2, epochs=3, bat
         total = 0.0
         for rows in torch.randperm(len(y), generator=order).split(batch):
             for group in optimiser.param_groups:  # half a cosine from lr to 0
-                group["lr"] = lr * math.cos(math.pi * step / (2 * steps)) ** 2 if schedule == "cosine" else lr
+                group["lr"] = (
+                    lr * math.cos(math.pi * step / (2 * steps)) ** 2 if schedule == "cosine" else lr
+                )
             logits = model(x[rows])
-            hard = F.cross_entropy(logits, y[rows], ignore_index=-100, label_smoothing=smoothing, reduction="sum")
+            hard = F.cross_entropy(
+                logits, y[rows], ignore_index=-100, label_smoothing=smoothing, reduction="sum"
+            )
             loss = hard / len(rows)
             if z is not None:
-                soft = F.kl_div(F.log_softmax(logits / T, -1), F.softmax(z[rows] / T, -1), reduction="batchmean")
+                soft = F.kl_div(
+                    F.log_softmax(logits / T, -1), F.softmax(z[rows] / T, -1), reduction="batchmean"
+                )
                 loss = alpha * T * T * soft + (1 - alpha) * loss
             optimiser.zero_grad()
             loss.backward()
@@ -81,7 +106,8 @@ def batches(n, seed, epochs=3, batch=16):
 
 
 def blend(logits, guide, y, T=4.0, alpha=0.9):
-    """The mean over rows of alpha · T² · KL + (1 − alpha) · cross-entropy; rows labelled −100 have no second term."""
+    """The mean over rows of alpha · T² · KL + (1 − alpha) · cross-entropy; rows labelled −100 have
+    no second term."""
     soft = F.kl_div(F.log_softmax(logits / T, -1), F.softmax(guide / T, -1), reduction="batchmean")
     return alpha * T * T * soft + (1 - alpha) * F.cross_entropy(logits, y, reduction="sum") / len(y)
 

@@ -1,4 +1,5 @@
-"""The MNIST benchmark: a killed run goes on as if nothing had happened, and its pieces do what they say."""
+"""The MNIST benchmark: a killed run goes on as if nothing had happened, and its pieces do what they
+say."""
 
 import subprocess
 import sys
@@ -19,18 +20,23 @@ import hinton_mnist as bench, kdlab as kd, torch, sys, types
 torch.manual_seed(1)
 g = torch.Generator().manual_seed(0)
 x, y = torch.rand(2, 60, 1, 28, 28, generator=g), torch.randint(0, 10, (2, 60), generator=g)
-models = [kd.models.mlp(20, dropout=0.3)(types.SimpleNamespace(shape=(1, 28, 28), classes=range(10))) for _ in "ab"]
+task = types.SimpleNamespace(shape=(1, 28, 28), classes=range(10))
+models = [kd.mlp(20, dropout=0.3)(task) for _ in "ab"]
 torch.manual_seed(3)
 for m in models:
     m[1].reset_parameters()
-bench.Bench(sys.argv[1]).fit("job", models, [0, 1], [5, 6], x, kd.HardLabels(), y, epochs=int(sys.argv[2]), batch=16,
-                             jittered=True, max_norm=0.6)
+bench.Bench(sys.argv[1]).fit("job", models, [0, 1], [5, 6], x, kd.HardLabels(), y,
+                             epochs=int(sys.argv[2]), batch=16, jittered=True, max_norm=0.6)
 """
 
 
 def run(cache, epochs=8, kill_at=None):
-    job = subprocess.Popen([sys.executable, "-c", JOB, str(cache), str(epochs)], cwd=BENCHMARKS, text=True,
-                           stdout=subprocess.PIPE)
+    job = subprocess.Popen(
+        [sys.executable, "-c", JOB, str(cache), str(epochs)],
+        cwd=BENCHMARKS,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
     for line in job.stdout:
         if kill_at and line.startswith(f"job: epoch {kill_at} of"):
             job.kill()
@@ -43,7 +49,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     half = torch.load(tmp_path / "killed" / "job.pt", weights_only=True)
     assert 3 <= half["epoch"] < 8
     assert run(tmp_path / "killed") == 0
-    whole, mended = (torch.load(tmp_path / name / "job.pt", weights_only=True) for name in ("whole", "killed"))
+    whole, mended = (
+        torch.load(tmp_path / name / "job.pt", weights_only=True) for name in ("whole", "killed")
+    )
     assert whole["epoch"] == mended["epoch"] == 8
     torch.testing.assert_close(mended["parameters"], whole["parameters"], rtol=0, atol=0)
     assert not list(tmp_path.rglob("*.new"))
@@ -83,7 +91,9 @@ def test_the_bootstrap_covers_images_teachers_and_students():
     errors = (rng.random((3, 2, 10000)) < 0.0075).astype(np.float32)
     draws = bench.resample({"a": errors, "same": errors[:, :1]}, draws=400)
     assert draws["a"].mean() == pytest.approx(errors.sum(-1).mean(), abs=1.0)
-    assert 75**0.5 / 6**0.5 * 0.8 < draws["a"].std() < 75**0.5 * 1.5  # between six independent counts and one
+    assert (
+        75**0.5 / 6**0.5 * 0.8 < draws["a"].std() < 75**0.5 * 1.5
+    )  # between six independent counts and one
     easy = np.zeros((3, 2, 10000), np.float32)
     easy[0, :, :500] = 1  # one teacher's students fail: the teacher must be resampled
     assert bench.resample({"a": easy}, draws=400)["a"].std() > 0.4 * 500 / 3
@@ -91,18 +101,23 @@ def test_the_bootstrap_covers_images_teachers_and_students():
 
 @pytest.fixture(scope="module")
 def tasks():
-    """Three splits of invented images: each class has a pattern, and some of its images hardly show it."""
+    """Three splits of invented images: each class has a pattern, and some of its images hardly show
+    it."""
     g = torch.Generator().manual_seed(0)
     patterns = torch.rand(10, 1, 28, 28, generator=g)
 
     def data(n):
         y = torch.arange(n) % 10
-        x = patterns[y] * torch.rand(n, 1, 1, 1, generator=g) + torch.rand(n, 1, 28, 28, generator=g)
-        return kd.tasks.Data(x, y, y)
+        x = patterns[y] * torch.rand(n, 1, 1, 1, generator=g) + torch.rand(
+            n, 1, 28, 28, generator=g
+        )
+        return kd.Data(x, y, y)
 
     test = data(200)
-    return [kd.tasks.Task("invented", u, t := data(200), data(100), test, t, [str(c) for c in range(10)], "")
-            for u in range(3)]
+    return [
+        kd.Task("invented", u, t := data(200), data(100), test, t, [str(c) for c in range(10)], "")
+        for u in range(3)
+    ]
 
 
 def measured(tasks, cache, monkeypatch):
@@ -113,11 +128,13 @@ def measured(tasks, cache, monkeypatch):
 def test_every_arm_is_counted_and_nothing_is_chosen_on_the_test_set(tasks, tmp_path, monkeypatch):
     arms, facts = measured(tasks, tmp_path / "a", monkeypatch)
     assert set(bench.PAPER) <= set(arms) and set(arms) <= set(facts)
-    assert all(wrong.shape[0] == 3 and wrong.shape[2] == (20 if "threes" in name else 200)
-               for name, wrong in arms.items())
+    assert all(
+        wrong.shape[0] == 3 and wrong.shape[2] == (20 if "threes" in name else 200)
+        for name, wrong in arms.items()
+    )
     data = tasks[0].test
-    poisoned = kd.tasks.Data(data.x.flip(0), data.y, data.clean)  # other images for each label
-    again = [kd.tasks.relabel(t, test=poisoned) for t in tasks]
+    poisoned = kd.Data(data.x.flip(0), data.y, data.clean)  # other images for each label
+    again = [kd.relabel(t, test=poisoned) for t in tasks]
     others, chosen = measured(again, tmp_path / "b", monkeypatch)
     for name in facts:
         for key in ("temperature", "bias", "validation"):

@@ -1,4 +1,5 @@
-"""A student that diverged has no number: not in a metric, a summary, an estimate, a claim or a plot."""
+"""A student that diverged has no number: not in a metric, a summary, an estimate, a claim or a
+plot."""
 
 import itertools
 import math
@@ -15,8 +16,14 @@ from scipy import special
 from sklearn.metrics import accuracy_score, log_loss
 
 import kdlab as kd
-from kdlab import explorers, plots, races, tradeoff, widgets
-from kdlab.replicas import Replicas, Stepper
+from kdlab.show import hidden_layers as layers
+from kdlab.show import plots
+from kdlab.show import race as races
+from kdlab.show import student_choice as tradeoff
+from kdlab.show import temperature as explorers
+from kdlab.training.axes import Run, Stack
+from kdlab.training.replicas import Replicas
+from kdlab.training.stepper import Stepper
 
 SMALL = {"sizes": (50, 40, 40)}
 QUICK = {"epochs": 1, "batch": 16}
@@ -262,7 +269,7 @@ def shows_nothing_of(student, runs, gone):
             assert runs.best(metric).frame["student"].unique().tolist() == ["mlp 4"]
     assert f", {gone.sum()} diverged;" in repr(runs) and "diverged" in runs._repr_html_()
     assert runs.diverged("student") == {student: count}
-    words = runs.plot("student")
+    words = kd.plots.curve(runs, "student")
     assert (
         f"student {student} ({count} runs)" in words.caption
         and f"{student} ({count} runs)" in words.alt
@@ -389,13 +396,8 @@ def test_an_interrupted_run_that_had_diverged_says_so(tasks, monkeypatch, capsys
 )
 def test_a_run_is_judged_by_its_last_epoch(checkpoints, expected):
     runs = kd.Runs([kd.load("digits", **SMALL)])
-    stack = {
-        "student": kd.mlp(4),
-        "batch": 16,
-        "epochs": len(checkpoints),
-        "objective": kd.HardLabels(),
-        "rows": [{"task": 0, "seed": 0, "lr": 0.01, "temperature": math.nan, "alpha": math.nan}],
-    }
+    run = Run(lr=0.01, temperature=math.nan, alpha=math.nan, task=0, seed=0, nth_seed=0)
+    stack = Stack(kd.mlp(4), kd.HardLabels(), batch=16, epochs=len(checkpoints), runs=[run])
     for epoch, (nll, diverged) in enumerate(checkpoints, 1):
         runs.record(
             stack, epoch, {}, {"nll": torch.tensor([nll]), "diverged": torch.tensor([diverged])}
@@ -448,7 +450,7 @@ def crosses(ax):
 
 
 def test_a_curve_draws_what_is_finite_and_marks_what_diverged(fallen, drawn):
-    found = fallen.plot("lr")
+    found = kd.plots.curve(fallen, "lr")
     (ax,) = drawn[0].axes
     assert [list(c.lines[0].get_xdata()) for c in ax.containers] == [[1e-2]]
     assert list(ax.containers[0].lines[0].get_ydata()) == [fallen.where(lr=1e-2).estimate().mean]
@@ -458,7 +460,7 @@ def test_a_curve_draws_what_is_finite_and_marks_what_diverged(fallen, drawn):
 
 
 def test_a_curve_of_nothing_but_diverged_runs_is_all_crosses(fallen, drawn):
-    found = fallen.where(lr=1e30).plot("lr", caption="Mine.", alt="Words.")
+    found = kd.plots.curve(fallen.where(lr=1e30), "lr", caption="Mine.", alt="Words.")
     (ax,) = drawn[0].axes
     assert crosses(ax) == [([1e30], [0.04])] and len(ax.containers[0].lines[0].get_xdata()) == 0
     assert ax.get_ylabel() == "accuracy on validation"
@@ -473,7 +475,7 @@ def test_a_curve_with_groups_marks_each_ones_diverged_cells(fallen, drawn):
     )
     frame.loc[frame["batch"] == 32, "diverged"] = False
     frame["accuracy"] = frame["accuracy"].fillna(0.2)
-    kd.Runs((), frame.reset_index(drop=True)).plot("lr", by="batch", log=True)
+    kd.plots.curve(kd.Runs((), frame.reset_index(drop=True)), "lr", by="batch", log=True)
     (ax,) = drawn[0].axes
     assert [list(c.lines[0].get_xdata()) for c in ax.containers] == [[1e-2], [1e-2, 1e30]]
     assert crosses(ax) == [([1e30], [0.04])]
@@ -506,7 +508,7 @@ def test_a_map_marks_a_cell_without_a_number(cell, drawn):
 
 
 def test_the_race_says_diverged_instead_of_a_number(monkeypatch):
-    race = widgets.distillation_race(count=4, steps=10)
+    race = kd.distillation_race(count=4, steps=10)
     sweep = races.sweep
     monkeypatch.setattr(races, "sweep", lambda *args, **options: sweep(*args, **options | NEVER))
     answer = race.move(T=8.0).answer
@@ -514,16 +516,16 @@ def test_the_race_says_diverged_instead_of_a_number(monkeypatch):
 
 
 def test_hidden_layers_side_by_side_say_diverged(monkeypatch):
-    train = races.train
+    train = layers.train
     monkeypatch.setattr(
-        races,
+        layers,
         "train",
         lambda student, tasks, **options: train(
             student, tasks, **options | (NEVER if student.__name__ == "convnet 4-8" else {})
         ),
     )
     with pytest.raises(ValueError, match="estimate: 4 of 4 runs diverged"):
-        races.hidden_layers_explorer(epochs=1)
+        layers.hidden_layers_explorer(epochs=1)
 
 
 def test_a_student_that_diverged_is_named_and_never_picked(tasks):

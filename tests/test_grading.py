@@ -1,4 +1,5 @@
-"""Grading a folder of submissions: three simulated students, and everything else that is handed in."""
+"""Grading a folder of submissions: three simulated students, and everything else that is handed
+in."""
 
 import copy
 import csv
@@ -18,7 +19,9 @@ from nbgrader.api import Gradebook, MissingEntry
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 grade, homework, marking, runner, sandbox, submissions = (
-    importlib.import_module(name) for name in ("grade", "homework", "marking", "runner", "sandbox", "submissions"))
+    importlib.import_module(name)
+    for name in ("grade", "homework", "marking", "runner", "sandbox", "submissions")
+)
 
 LIMITS = marking.Limits(cell=4, total=40)
 SETUP = """import math
@@ -30,16 +33,27 @@ CHECK = """assert near({0}({1}), {2}), 'is it {0} the number?'
 ### BEGIN HIDDEN TESTS
 assert math.isclose({0}({3}), {4}), 'is it {0} the number, for others too?'
 ### END HIDDEN TESTS"""
-CELLS = [("hw9-setup", "context", SETUP, None),
-         ("hw9-q1", "solution", DOUBLE, None), ("hw9-q1-small", "check", CHECK.format("double", 2, 4, 7, 14), 3),
-         ("hw9-q1-large", "check", CHECK.format("double", 1e9, 2e9, 3e9, 6e9), 2),
-         ("hw9-q2", "solution", HALF, None), ("hw9-q2-value", "check", CHECK.format("half", 4, 2, 9, 4.5), 5)]
+CELLS = [
+    ("hw9-setup", "context", SETUP, None),
+    ("hw9-q1", "solution", DOUBLE, None),
+    ("hw9-q1-small", "check", CHECK.format("double", 2, 4, 7, 14), 3),
+    ("hw9-q1-large", "check", CHECK.format("double", 1e9, 2e9, 3e9, 6e9), 2),
+    ("hw9-q2", "solution", HALF, None),
+    ("hw9-q2-value", "check", CHECK.format("half", 4, 2, 9, 4.5), 5),
+]
 RIGHT = {"hw9-q1": "def double(x):\n    return x + x", "hw9-q2": "def half(x):\n    return 0.5 * x"}
 
 
 def cell(identity, kind, source, points=None):
-    flags = {"grade": kind == "check", "locked": kind != "solution", "solution": kind == "solution", "task": False}
-    marks = {**flags, "grade_id": identity, "schema_version": 3} | ({"points": points} if points else {})
+    flags = {
+        "grade": kind == "check",
+        "locked": kind != "solution",
+        "solution": kind == "solution",
+        "task": False,
+    }
+    marks = {**flags, "grade_id": identity, "schema_version": 3} | (
+        {"points": points} if points else {}
+    )
     return new_code_cell(source, metadata={"nbgrader": marks}, id=identity)
 
 
@@ -93,7 +107,8 @@ def passes(monkeypatch):
 # --- three simulated submissions of homework 1, from the release to the feedback ---
 
 HOSTILE = {
-    "hw1-q1": """import os, pathlib
+    "hw1-q1": (
+        """import os, pathlib
 def look(path):
     try:
         return "SEEN" if pathlib.Path(path).read_bytes() else "empty"
@@ -105,19 +120,23 @@ def write(path):
         return "WRITTEN"
     except OSError:
         return "refused"
-print("hidden tests", look({hidden!r}), "gradebook", look({gradebook!r}), "outside", write({outside!r}),
-      "home", os.environ["HOME"], "secret", os.environ.get("SECRET"))
+print("hidden tests", look({hidden!r}), "gradebook", look({gradebook!r}),
+      "outside", write({outside!r}), "home", os.environ["HOME"], "secret", os.environ.get("SECRET"))
 torch.allclose = math.isclose = lambda *arguments, **options: True
 def soften(logits, T):
-    return logits""",
-    "hw1-q2": """import time
+    return logits"""
+    ),
+    "hw1-q2": (
+        """import time
 def entropy(p):
     while True:
-        time.sleep(1)""",
+        time.sleep(1)"""
+    ),
     "hw1-q3": "import os\nos._exit(0)",
 }
 HALF_RIGHT = {
-    "hw1-q1": "def soften(logits, T):\n    return torch.softmax(logits * T, -1)",  # three of its four checks pass
+    # three of its four checks pass
+    "hw1-q1": "def soften(logits, T):\n    return torch.softmax(logits * T, -1)",
     "hw1-q2": "def entropy(p):\n    return -(p * p.log()).sum(-1)",  # two of its three
     "hw1-q3": "def find_temperature(logits, share)\n    return 1",  # no Python at all
     "hw1-q4": "def soft_gradient(student_logits, teacher_logits, T):\n    return 1 / 0",
@@ -125,16 +144,30 @@ HALF_RIGHT = {
 
 
 def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
-    instructor, out, inside = homework.HOMEWORK / "instructor", tmp_path / "out", sandbox.why_not() == ""
+    instructor, out, inside = (
+        homework.HOMEWORK / "instructor",
+        tmp_path / "out",
+        sandbox.why_not() == "",
+    )
     monkeypatch.setenv("SECRET", "a secret that nobody knows")
-    settled = homework.variant(runner.read(instructor / "hw1" / "hw1.ipynb"), "hw1", os.environ["SECRET"])
+    settled = homework.variant(
+        runner.read(instructor / "hw1" / "hw1.ipynb"), "hw1", os.environ["SECRET"]
+    )
     released = homework.release(settled)
-    right = {homework.grade_id(one): one.source for one in settled.cells if marking.kind(one) == "answer"}
+    right = {
+        homework.grade_id(one): one.source for one in settled.cells if marking.kind(one) == "answer"
+    }
     hand_in(answered(released, right), tmp_path / "in" / "ada" / "hw1" / "hw1.ipynb")
     hand_in(answered(released, {**right, **HALF_RIGHT}), tmp_path / "in" / "bob" / "hw1.ipynb")
-    paths = {"hidden": str(instructor / "hw1" / "hw1.ipynb"), "gradebook": str(out / "gradebook.db"),
-             "outside": str(tmp_path / "in" / "outside.txt")}
-    hostile = {**HOSTILE, "hw1-q1": re.sub(r"\{(\w+)!r\}", lambda m: repr(paths[m[1]]), HOSTILE["hw1-q1"])}
+    paths = {
+        "hidden": str(instructor / "hw1" / "hw1.ipynb"),
+        "gradebook": str(out / "gradebook.db"),
+        "outside": str(tmp_path / "in" / "outside.txt"),
+    }
+    hostile = {
+        **HOSTILE,
+        "hw1-q1": re.sub(r"\{(\w+)!r\}", lambda m: repr(paths[m[1]]), HOSTILE["hw1-q1"]),
+    }
     eve = answered(released, {**right, **hostile})
     eve.cells.insert(eve.cells.index(named(eve, "hw1-q4")), new_code_cell("exit()"))
     hand_in(eve, tmp_path / "in" / "eve" / "hw1.ipynb")
@@ -142,23 +175,37 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     grade.run(tmp_path / "in", out, LIMITS, instructor=instructor)
 
     found, said = rows(out), capsys.readouterr().out
-    assert said.startswith("Grading runs the students' code.") and ("NO SANDBOX" in said) == (not inside)
+    assert said.startswith("Grading runs the students' code.") and ("NO SANDBOX" in said) == (
+        not inside
+    )
     ada, bob, eve = (found[name, "hw1"] for name in ("ada", "bob", "eve"))
     assert (ada["total"], ada["max"], ada["remark"]) == ("20", "20", "")
     assert [bob[f"q{n}"] for n in range(1, 6)] == ["3", "2", "0", "0", "5"] and bob["total"] == "10"
     assert bob["remark"] == "hw1-q3 stops with SyntaxError"
     assert [eve[f"q{n}"] for n in range(1, 6)] == ["0", "0", "0", "4", "5"], eve["remark"]
-    for remark in (f"hw1-q2-nats ran over its {LIMITS.cell} s", "hw1-q3 ended its kernel",
-                   "a cell of the student's own calls exit"):
+    for remark in (
+        f"hw1-q2-nats ran over its {LIMITS.cell} s",
+        "hw1-q3 ended its kernel",
+        "a cell of the student's own calls exit",
+    ):
         assert remark in eve["remark"]
-    graded = named(runner.read(out / "autograded" / "eve" / "hw1" / "hw1.ipynb"), "hw1-q1").outputs[0].text
+    graded = (
+        named(runner.read(out / "autograded" / "eve" / "hw1" / "hw1.ipynb"), "hw1-q1")
+        .outputs[0]
+        .text
+    )
     assert "secret None" in graded and str(Path.home()) not in graded.split("home")[1].split()
     if inside:
         assert graded.startswith("hidden tests nothing gradebook nothing outside refused")
         assert not (tmp_path / "in" / "outside.txt").exists()
     page = (out / "feedback" / "bob" / "hw1" / "hw1.html").read_text(encoding="utf-8")
-    assert "hw1-q3 stops with SyntaxError" in page and "AssertionError: T above 1 evens a row out" in page
-    assert "generator=torch" not in page and "cdnjs" not in page  # no hidden test, nothing from the network
+    assert (
+        "hw1-q3 stops with SyntaxError" in page
+        and "AssertionError: T above 1 evens a row out" in page
+    )
+    assert (
+        "generator=torch" not in page and "cdnjs" not in page
+    )  # no hidden test, nothing from the network
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", page)
     with book(out) as grades:
         assert grades.find_submission("hw1", "bob").score == 10
@@ -167,21 +214,32 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
 # --- ways to a better grade ---
 
 CHEATS = {
-    "forges a result": {"hw9-q1": """
+    "forges a result": {
+        "hw9-q1": (
+            """
 def double(x):
     shell = get_ipython()
-    shell.kernel.session.send(shell.kernel.iopub_socket, "execute_result", parent=shell.parent_header,
-                              content={"execution_count": 1, "metadata": {}, "data": {"text/plain": "3"}})
-    return 0"""},
-    "drops the asserts": {"hw9-q1": """
+    content = {"execution_count": 1, "metadata": {}, "data": {"text/plain": "3"}}
+    shell.kernel.session.send(shell.kernel.iopub_socket, "execute_result", content=content,
+                              parent=shell.parent_header)
+    return 0"""
+        )
+    },
+    "drops the asserts": {
+        "hw9-q1": (
+            """
 import ast
 class Drop(ast.NodeTransformer):
     def visit_Assert(self, node):
         return None
 get_ipython().ast_transformers.append(Drop())
 get_ipython().input_transformers_post.append(lambda lines: [])
-get_ipython().run_cell = get_ipython().showtraceback = lambda *a, **k: None"""},
-    "replaces what checks use": {"hw9-q1": """
+get_ipython().run_cell = get_ipython().showtraceback = lambda *a, **k: None"""
+        )
+    },
+    "replaces what checks use": {
+        "hw9-q1": (
+            """
 import builtins, math
 builtins.abs = lambda x: 0
 math.isclose = lambda *a, **k: True
@@ -189,19 +247,29 @@ def near(a, b): return True
 def abs(x): return 0
 class math:
     isclose = staticmethod(lambda *a, **k: True)
-def double(x): return 0"""},
-    "rewrites a function's code": {"hw9-q1": """
+def double(x): return 0"""
+        )
+    },
+    "rewrites a function's code": {
+        "hw9-q1": (
+            """
 def yes(a, b): return True
 near.__code__ = yes.__code__
-def double(x): return 0"""},
+def double(x): return 0"""
+        )
+    },
     "leaves by exit": {"hw9-q1": "def double(x):\n    raise SystemExit(0)"},
-    "leaves a module behind and dies": {"hw9-q1": """
+    "leaves a module behind and dies": {
+        "hw9-q1": (
+            """
 import os, pathlib
 pathlib.Path("math.py").write_text("isclose = lambda *a: True")
 startup = pathlib.Path(os.environ["HOME"], ".ipython", "profile_default", "startup")
 startup.mkdir(parents=True, exist_ok=True)
 (startup / "a.py").write_text("import builtins; builtins.abs = min")
-def double(x): os._exit(0)"""},
+def double(x): os._exit(0)"""
+        )
+    },
 }
 
 
@@ -213,35 +281,56 @@ def test_no_point_for(how, instructor, monkeypatch):
     for one in notebook.cells:
         one.metadata["tags"] = ["raises-exception"]
     handed = json.loads(nbformat.writes(notebook))["cells"]
-    restored, _ = submissions.restored(settled, released, [submissions._cell(one) for one in handed])
+    restored, _ = submissions.restored(
+        settled, released, [submissions._cell(one) for one in handed]
+    )
     marking.mark(restored, settled, marking.Limits(4, 40, inside=sandbox.why_not() == ""))
-    passed = {homework.grade_id(one) for one in restored.cells if marking.kind(one) == "check" and not any(
-        output.output_type == "error" for output in one.outputs)}
+    passed = {
+        homework.grade_id(one)
+        for one in restored.cells
+        if marking.kind(one) == "check"
+        and not any(output.output_type == "error" for output in one.outputs)
+    }
     assert passed == {"hw9-q2-value"}  # what is right stays right
-    assert all(output.output_type != "execute_result" for one in restored.cells if one.cell_type == "code"
-               for output in one.outputs)
+    assert all(
+        output.output_type != "execute_result"
+        for one in restored.cells
+        if one.cell_type == "code"
+        for output in one.outputs
+    )
 
 
 def test_time_is_limited_for_a_submission_as_a_whole(instructor):
     settled = reference(instructor)
-    slow = answered(settled, {"hw9-q1": "import time\ndef double(x):\n    time.sleep(1.2)\n    return 2 * x"})
-    slow.cells[1:1] = [new_code_cell("import sys\nprint('x' * 10**6)\nsys.stderr.write('a warning')")]
+    slow = answered(
+        settled, {"hw9-q1": "import time\ndef double(x):\n    time.sleep(1.2)\n    return 2 * x"}
+    )
+    slow.cells[1:1] = [
+        new_code_cell("import sys\nprint('x' * 10**6)\nsys.stderr.write('a warning')")
+    ]
     remarks = marking.mark(slow, settled, marking.Limits(4, 3))
     assert remarks[-1] == "stopped after 3 s in all: what came after was not run"
     assert named(slow, "hw9-q2-value").outputs[0].evalue == "this check was not run"
     assert len(str(slow.cells[1].outputs)) < 2 * marking.LARGEST_OUTPUT
-    assert all(output.get("name") != "stderr" for output in slow.cells[1].outputs)  # nbgrader takes it for a failure
+    assert all(
+        output.get("name") != "stderr" for output in slow.cells[1].outputs
+    )  # nbgrader takes it for a failure
 
 
 def test_a_question_that_keeps_killing_its_kernel_is_given_up(instructor):
     settled = reference(instructor)
     deadly = answered(settled, {"hw9-q1": "import os\nos._exit(1)"})
     assert marking.mark(deadly, settled, LIMITS) == ["hw9-q1 ended its kernel"]
-    passed = [homework.grade_id(one) for one in deadly.cells if marking.kind(one) == "check" and not one.outputs]
+    passed = [
+        homework.grade_id(one)
+        for one in deadly.cells
+        if marking.kind(one) == "check" and not one.outputs
+    ]
     assert passed == ["hw9-q2-value"]
 
 
 # --- what else is handed in ---
+
 
 def odd(notebook, spoil):
     content = json.loads(nbformat.writes(notebook))
@@ -250,13 +339,19 @@ def odd(notebook, spoil):
 
 
 def place(cells, identity):
-    return next(i for i, one in enumerate(cells) if one["metadata"].get("nbgrader", {}).get("grade_id") == identity)
+    return next(
+        i
+        for i, one in enumerate(cells)
+        if one["metadata"].get("nbgrader", {}).get("grade_id") == identity
+    )
 
 
 def duplicate(cells):
     again = copy.deepcopy(cells[place(cells, "hw9-q1")])
-    again["source"] = [line + "\n" for line in DOUBLE.replace("### BEGIN SOLUTION", "raise NotImplementedError()")
-                       .splitlines()]
+    again["source"] = [
+        line + "\n"
+        for line in DOUBLE.replace("### BEGIN SOLUTION", "raise NotImplementedError()").splitlines()
+    ]
     again["source"] = "def double(x):\n    # YOUR CODE HERE\n    raise NotImplementedError()"
     cells.insert(place(cells, "hw9-q1") + 1, again)
 
@@ -265,26 +360,49 @@ def change(identity, **marks):
     def spoil(cells):
         cells[place(cells, identity)]["source"] = "pass"
         cells[place(cells, identity)]["metadata"]["nbgrader"] |= marks
+
     return spoil
 
 
 def mangle(cells):
     cells[0] |= {"source": 5, "metadata": None}
-    cells.append({"cell_type": "code", "source": "lone \ud800", "metadata": {"nbgrader": {"grade_id": ["x"]}}})
+    cells.append(
+        {
+            "cell_type": "code",
+            "source": "lone \ud800",
+            "metadata": {"nbgrader": {"grade_id": ["x"]}},
+        }
+    )
 
 
 ODD = {
     "as it should be": (lambda cells: None, []),
     "duplicated cell": (duplicate, ["duplicated, the last changed one counts: hw9-q1"]),
-    "deleted check": (lambda cells: cells.pop(place(cells, "hw9-q1-large")), ["deleted and put back: hw9-q1-large"]),
-    "deleted setup": (lambda cells: cells.pop(place(cells, "hw9-setup")), ["deleted and put back: hw9-setup"]),
-    "changed check": (change("hw9-q1-small"), ["changed but locked, the original was run: hw9-q1-small"]),
-    "more points": (change("hw9-q1-small", points=100),
-                    ["changed but locked, the original was run: hw9-q1-small",
-                     "points changed, which does nothing: hw9-q1-small"]),
+    "deleted check": (
+        lambda cells: cells.pop(place(cells, "hw9-q1-large")),
+        ["deleted and put back: hw9-q1-large"],
+    ),
+    "deleted setup": (
+        lambda cells: cells.pop(place(cells, "hw9-setup")),
+        ["deleted and put back: hw9-setup"],
+    ),
+    "changed check": (
+        change("hw9-q1-small"),
+        ["changed but locked, the original was run: hw9-q1-small"],
+    ),
+    "more points": (
+        change("hw9-q1-small", points=100),
+        [
+            "changed but locked, the original was run: hw9-q1-small",
+            "points changed, which does nothing: hw9-q1-small",
+        ],
+    ),
     "other order": (lambda cells: cells.reverse(), []),
     "odd cells": (mangle, []),
-    "no metadata": (lambda cells: [one["metadata"].clear() for one in cells], []),  # the cells' own ids are left
+    "no metadata": (
+        lambda cells: [one["metadata"].clear() for one in cells],
+        [],
+    ),  # the cells' own ids are left
 }
 
 
@@ -293,7 +411,9 @@ def test_put_back_into_order(what, instructor):
     spoil, expected = ODD[what]
     settled = reference(instructor)
     released = homework.release(settled)
-    notebook, remarks = submissions.restored(settled, released, odd(answered(released, RIGHT), spoil))
+    notebook, remarks = submissions.restored(
+        settled, released, odd(answered(released, RIGHT), spoil)
+    )
     assert remarks == expected
     ids = [homework.grade_id(one) for one in notebook.cells if homework.grade_id(one)]
     assert ids == [identity for identity, *_ in CELLS]
@@ -308,13 +428,27 @@ def test_a_deleted_answer_and_a_foreign_notebook(instructor):
     settled = reference(instructor)
     released = homework.release(settled)
     notebook, remarks = submissions.restored(
-        settled, released, odd(answered(released, RIGHT), lambda cells: cells.pop(place(cells, "hw9-q1"))))
-    assert remarks == ["deleted and put back: hw9-q1"] and "NotImplementedError" in named(notebook, "hw9-q1").source
+        settled,
+        released,
+        odd(answered(released, RIGHT), lambda cells: cells.pop(place(cells, "hw9-q1"))),
+    )
+    assert (
+        remarks == ["deleted and put back: hw9-q1"]
+        and "NotImplementedError" in named(notebook, "hw9-q1").source
+    )
     _, remarks = submissions.restored(settled, released, [("code", "", "x", "1 + 1", {})])
-    assert remarks == ["none of its cells carries a grade id: was the release edited outside Jupyter?"]
-    _, remarks = submissions.restored(settled, released, odd(answered(released, {identity: "other" for identity, *_
-                                                                                in CELLS}), lambda cells: None))
-    assert remarks[0] == "many changed checks: was it made from another release, or with another secret?"
+    assert remarks == [
+        "none of its cells carries a grade id: was the release edited outside Jupyter?"
+    ]
+    _, remarks = submissions.restored(
+        settled,
+        released,
+        odd(answered(released, {identity: "other" for identity, *_ in CELLS}), lambda cells: None),
+    )
+    assert (
+        remarks[0]
+        == "many changed checks: was it made from another release, or with another secret?"
+    )
 
 
 def test_own_cells_stay_where_they_were(instructor):
@@ -324,13 +458,24 @@ def test_own_cells_stay_where_they_were(instructor):
     notebook.cells.insert(2, new_code_cell("factor = 2"))
     notebook.cells.insert(0, new_markdown_cell("My name is Ada."))
     found, _ = submissions.restored(settled, released, odd(notebook, lambda cells: None))
-    assert [one.source for one in found.cells][:5] == ["My name is Ada.", "# Homework 9", SETUP, "factor = 2",
-                                                       RIGHT["hw9-q1"]]
+    assert [one.source for one in found.cells][:5] == [
+        "My name is Ada.",
+        "# Homework 9",
+        SETUP,
+        "factor = 2",
+        RIGHT["hw9-q1"],
+    ]
 
 
 def test_every_submission_gets_its_line(instructor, tmp_path, capsys, passes):
-    released, folder, out = homework.release(reference(instructor)), tmp_path / "in", tmp_path / "out"
-    marks = new_code_cell("### BEGIN HIDDEN TESTS\n### BEGIN SOLUTION")  # nbgrader's own steps stop at these
+    released, folder, out = (
+        homework.release(reference(instructor)),
+        tmp_path / "in",
+        tmp_path / "out",
+    )
+    marks = new_code_cell(
+        "### BEGIN HIDDEN TESTS\n### BEGIN SOLUTION"
+    )  # nbgrader's own steps stop at these
     ada = answered(released, RIGHT)
     hand_in(new_notebook(cells=[*ada.cells, marks]), folder / "ada" / "hw9" / "hw9.ipynb")
     hand_in(released, folder / "bob" / "my homework (2).ipynb")
@@ -355,24 +500,46 @@ def test_every_submission_gets_its_line(instructor, tmp_path, capsys, passes):
     found, said = rows(out), capsys.readouterr().out
     remarks = {student: row["remark"] for (student, _), row in found.items()}
     strange = next(student for student in remarks if "cmd" in student)
-    assert re.fullmatch(r"_cmd___x_-[0-9a-f]{4}", strange) and f"=cmd|'[x]: called {strange}" in said
+    assert (
+        re.fullmatch(r"_cmd___x_-[0-9a-f]{4}", strange) and f"=cmd|'[x]: called {strange}" in said
+    )
     assert remarks == {
-        "ada": "", "bob": "renamed: my homework (2).ipynb", "cy": "hw9.ipynb: not a notebook: it cannot be read as one",
-        "dan": "no notebook handed in: hw9.pdf", "fay": "2 files for hw9: hw9.ipynb counts, not try.ipynb",
-        "gus": "hw9.ipynb: a link or a special file, not a notebook", "hal": "no notebook handed in: an empty folder",
-        "ida": "renamed: notes.ipynb; none of its cells carries a grade id: was the release edited outside Jupyter?",
-        "jo": "hw9.ipynb: not a notebook: it cannot be read as one", strange: ""}
-    assert {homework for _, homework in found} == {"hw9"} and {row["max"] for row in found.values()} == {"10"}
-    assert [found[name, "hw9"]["total"] for name in ("ada", "bob", "cy", "dan", "gus")] == ["10", "10", "0", "0", "0"]
+        "ada": "",
+        "bob": "renamed: my homework (2).ipynb",
+        "cy": "hw9.ipynb: not a notebook: it cannot be read as one",
+        "dan": "no notebook handed in: hw9.pdf",
+        "fay": "2 files for hw9: hw9.ipynb counts, not try.ipynb",
+        "gus": "hw9.ipynb: a link or a special file, not a notebook",
+        "hal": "no notebook handed in: an empty folder",
+        "ida": (
+            "renamed: notes.ipynb; none of its cells carries a grade id: was the release edited"
+            " outside Jupyter?"
+        ),
+        "jo": "hw9.ipynb: not a notebook: it cannot be read as one",
+        strange: "",
+    }
+    assert {homework for _, homework in found} == {"hw9"} and {
+        row["max"] for row in found.values()
+    } == {"10"}
+    assert [found[name, "hw9"]["total"] for name in ("ada", "bob", "cy", "dan", "gus")] == [
+        "10",
+        "10",
+        "0",
+        "0",
+        "0",
+    ]
     assert "loose.ipynb: lies in no student's folder, not graded" in said
     assert "bob/my homework (2).ipynb: taken as hw9" in said
     for remark in filter(None, remarks.values()):
         assert remark in said
     for student in ("ada", "bob"):
-        assert "for others too" not in (out / "feedback" / student / "hw9" / "hw9.html").read_text(encoding="utf-8")
+        assert "for others too" not in (out / "feedback" / student / "hw9" / "hw9.html").read_text(
+            encoding="utf-8"
+        )
 
 
 # --- grading again, and being stopped ---
+
 
 def test_no_grade_is_lost_when_grading_is_run_again(instructor, tmp_path, passes):
     released, out = homework.release(reference(instructor)), tmp_path / "out"
@@ -391,7 +558,9 @@ def test_no_grade_is_lost_when_grading_is_run_again(instructor, tmp_path, passes
     assert found["bob", "hw9"]["remark"].endswith("; the earlier grade stays")
 
 
-def test_ctrl_c_and_a_failing_submission_leave_the_others(instructor, tmp_path, capsys, passes, monkeypatch):
+def test_ctrl_c_and_a_failing_submission_leave_the_others(
+    instructor, tmp_path, capsys, passes, monkeypatch
+):
     released, out = homework.release(reference(instructor)), tmp_path / "out"
     for student in ("ada", "bob", "cy"):
         hand_in(released, tmp_path / "in" / student / "hw9.ipynb")
@@ -421,19 +590,33 @@ def test_another_variant_needs_another_gradebook(instructor, tmp_path, passes):
     shorter = runner.read(path)
     shorter.cells.pop()
     nbformat.write(shorter, path)
-    with pytest.raises(grade.GradingError, match="hw9 has other cells than when 1 submissions were graded .* OUT="):
+    with pytest.raises(
+        grade.GradingError, match="hw9 has other cells than when 1 submissions were graded .* OUT="
+    ):
         grade.run(tmp_path / "in", tmp_path / "out", LIMITS, instructor=instructor)
     assert rows(tmp_path / "out")["ada", "hw9"]["total"] == "10"
 
 
 # --- the sandbox, and what the command says about it ---
 
+
 def test_what_the_sandbox_shows(tmp_path):
     argv = sandbox.wrap(["python"], tmp_path)
-    assert argv[0] == "bwrap" and "--unshare-all" in argv and "--die-with-parent" in argv and argv[-1] == "python"
-    shown = {argv[i + 1]: word for i, word in enumerate(argv) if word in ("--bind", "--ro-bind-try")}
+    assert (
+        argv[0] == "bwrap"
+        and "--unshare-all" in argv
+        and "--die-with-parent" in argv
+        and argv[-1] == "python"
+    )
+    shown = {
+        argv[i + 1]: word for i, word in enumerate(argv) if word in ("--bind", "--ro-bind-try")
+    }
     assert [path for path, how in shown.items() if how == "--bind"] == [str(tmp_path)]
-    assert shown[str(ROOT / "kdlab")] == "--ro-bind-try" and str(ROOT) not in shown and str(Path.home()) not in shown
+    assert (
+        shown[str(ROOT / "kdlab")] == "--ro-bind-try"
+        and str(ROOT) not in shown
+        and str(Path.home()) not in shown
+    )
     hidden = ROOT / "notebooks" / "homework" / "instructor"
     masked = {argv[i + 1] for i, word in enumerate(argv) if word == "--tmpfs"}
     for path in map(Path, shown):
@@ -449,20 +632,38 @@ def test_a_python_around_the_repository_does_not_show_it(tmp_path, monkeypatch):
 
 def test_without_a_sandbox_it_says_so_first_and_may_refuse(tmp_path, instructor):
     hand_in(homework.release(reference(instructor)), tmp_path / "in" / "ada" / "hw9.ipynb")
-    command = [sys.executable, ROOT / "tools" / "grade.py", tmp_path / "in", "--out", tmp_path / "out", "--strict",
-               "--instructor", instructor]
-    done = subprocess.run(command, env={**os.environ, "PATH": "/nowhere"}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        ROOT / "tools" / "grade.py",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out",
+        "--strict",
+        "--instructor",
+        instructor,
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, "PATH": "/nowhere"}, capture_output=True, text=True
+    )
     assert done.returncode == 1 and not (tmp_path / "out").exists()
-    assert "NO SANDBOX: bubblewrap" in done.stdout and "STRICT=1 and no sandbox: nothing was run" in done.stderr
+    assert (
+        "NO SANDBOX: bubblewrap" in done.stdout
+        and "STRICT=1 and no sandbox: nothing was run" in done.stderr
+    )
     assert "Traceback" not in done.stderr
     if sys.platform.startswith("linux"):
         assert "apt-get install bubblewrap" in done.stdout
 
 
-@pytest.mark.parametrize("arguments, environment, word", [
-    (["nowhere"], {}, "SUBMITTED: expected a folder"), (["empty"], {}, "no student's folder"),
-    (["empty", "--out", "a[1]"], {}, "OUT: nbgrader takes none of"),
-    (["empty"], {"SECRET": "short"}, "SECRET: expected at least 12 characters, got 5")])
+@pytest.mark.parametrize(
+    "arguments, environment, word",
+    [
+        (["nowhere"], {}, "SUBMITTED: expected a folder"),
+        (["empty"], {}, "no student's folder"),
+        (["empty", "--out", "a[1]"], {}, "OUT: nbgrader takes none of"),
+        (["empty"], {"SECRET": "short"}, "SECRET: expected at least 12 characters, got 5"),
+    ],
+)
 def test_a_wrong_call_is_told_in_a_line(arguments, environment, word, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -1,49 +1,34 @@
-"""The house rules of the package: the import order, a docstring and an example for every public name."""
+"""The house rules of the package: the order of its rooms, a docstring and an example for every
+public name."""
 
 import ast
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
-import kdlab
+import kdlab as kd
 
-# data flows one way: a file imports only from those before it
-ORDER = ("arguments lab wrapped start multiview sums tasks rendered text rows models backprop "
-         "divergences objectives tokens features hidden encoders relations exits signals "
-         "sparse cache fused vocabulary conventions generate api server metrics plots "
-         "intervals store runs replicas live grid distill trainer_checks trainer fit panel "
-         "explorers races tradeoff widgets checks").split()
-FILES = sorted(Path(kdlab.__file__).parent.glob("*.py"))
-each_file = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-
-
-def imported(source):
-    """Names of the kdlab files that a source imports, anywhere in it, in whatever form."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names if alias.name.split(".")[0] == "kdlab"]
-        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "kdlab"):
-            module = (node.module or "").removeprefix("kdlab").strip(".")
-            found = [module] if module else [alias.name for alias in node.names]
-        else:
-            continue
-        yield from (name.removeprefix("kdlab.").split(".")[0] for name in found)
+HOME = Path(kd.__file__).parent
+FILES = sorted(HOME.rglob("*.py"))
+each_file = pytest.mark.parametrize(
+    "path", FILES, ids=[path.relative_to(HOME).as_posix() for path in FILES]
+)
+# the functions and classes that `kd` offers, without its modules
+EXPORTED = {
+    name: value
+    for name in sorted(kd.__all__)
+    if inspect.isfunction(value := getattr(kd, name)) or inspect.isclass(value)
+}
 
 
-def test_imports_are_found_in_every_form():
-    source = ("import kdlab.runs\nfrom kdlab import tasks\nfrom kdlab.lab import device\nimport torch\n"
-              "def f():\n    from . import plots, metrics\n    from .distill import sweep\n")
-    assert sorted(imported(source)) == ["distill", "lab", "metrics", "plots", "runs", "tasks"]
-
-
-@each_file
-def test_a_file_imports_only_from_earlier_ones(path):
-    if path.stem in ("__init__", "__main__"):
-        return
-    assert path.stem in ORDER, f"{path.name} has no place in the order"
-    later = [name for name in imported(path.read_text()) if name not in ORDER[: ORDER.index(path.stem)]]
-    assert not later, f"{path.name} imports {later}, which stand later in the order"
+def test_a_room_imports_only_from_those_before_it(monkeypatch, capsys):
+    """Their order stands in pyproject.toml."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the linter puts a directory there
+    config = str(HOME.parent / "pyproject.toml")
+    assert lint_imports(config, no_cache=True, no_logo=True) == 0, capsys.readouterr().out
 
 
 @each_file
@@ -59,14 +44,46 @@ def test_every_public_name_has_a_docstring(path):
 
     top = public(ast.parse(path.read_text()).body)
     # a method called forward is torch's to describe
-    methods = [m for c in top if isinstance(c, ast.ClassDef) for m in public(c.body) if m.name != "forward"]
+    methods = [
+        m for c in top if isinstance(c, ast.ClassDef) for m in public(c.body) if m.name != "forward"
+    ]
     assert [node.name for node in top + methods if not ast.get_docstring(node)] == []
 
 
-EXPORTED = {name: value for name, value in vars(kdlab).items()
-            if not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value))}
+def annotated(function):
+    """The parameters without a type, and "return"."""
+    signature = inspect.signature(function)
+    bare = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    returns = [] if signature.return_annotation is not signature.empty else ["return"]
+    return [name for name in bare if name not in ("self", "cls")] + returns
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_every_exported_name_has_types(name):
+    """mypy then checks what stands in them."""
+    value = EXPORTED[name]
+    if inspect.isfunction(value):
+        assert annotated(value) == []
+    for key, method in (
+        inspect.getmembers(value, inspect.isfunction) if inspect.isclass(value) else ()
+    ):
+        ours = method.__module__.startswith("kdlab") and "__create_fn__" not in method.__qualname__
+        public = not key.startswith("_") or key in ("__init__", "__call__")
+        assert not (ours and public) or annotated(method) == [], key
 
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_every_exported_name_has_an_example(name):
     assert ">>> " in (inspect.getdoc(EXPORTED[name]) or ""), f"kdlab.{name} has no example"
+
+
+def test_what_is_listed_as_slow_is_there():
+    """A test that was renamed would be run by `make check` unseen."""
+    written = {}
+    for path in [*(HOME.parent / "tests").rglob("test_*.py"), *FILES]:
+        written[path.name] = written.get(path.name, "") + path.read_text(encoding="utf-8")
+    listed = (HOME.parent / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    for line in (line for line in listed if not line.startswith("#")):
+        file, _, name = line.partition("::")
+        made = [f"{kind} {name.rpartition('.')[2]}" for kind in ("def", "class")]
+        assert any(word in written.get(file, "") for word in made if name or file in written), line

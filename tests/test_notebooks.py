@@ -1,4 +1,5 @@
-"""What every lesson keeps to: executed in order, alt text, short cells, the rhythm. Each rule catches a bad example."""
+"""What every lesson keeps to: executed in order, alt text, short cells, the rhythm. Each rule
+catches a bad example."""
 
 import base64
 import re
@@ -11,9 +12,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 HEADINGS = ["Your turn", "Takeaways", "Check yourself", "Further reading"]
-NBVAL_OFF = re.compile(r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE)
-MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|Users|root|tmp|work|mnt|opt|private|var)/\w"
-                          r"|\b[A-Z]:\\Users\b|ipykernel_\d")
+NBVAL_OFF = re.compile(
+    r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE
+)
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/~-])/(?:home|Users|root|tmp|work|mnt|opt|private|var)/\w"
+    r"|\b[A-Z]:\\Users\b|ipykernel_\d"
+)
 
 
 def code(notebook):
@@ -41,7 +46,8 @@ def strings(node):
 
 
 class Figures(HTMLParser):
-    """Counts <figure>s that hold an image with alt text and a caption, and images without alt text."""
+    """Counts <figure>s that hold an image with alt text and a caption, and images without alt
+    text."""
 
     def __init__(self, page):
         super().__init__()
@@ -66,14 +72,27 @@ class Figures(HTMLParser):
 
 # --- the rules: each returns a list of faults ---
 
+
 def executed(notebook, name):
     counts = [cell.execution_count for cell in code(notebook)]
-    return [] if counts == list(range(1, len(counts) + 1)) else [f"execution counts are {counts}, not 1 to n in order"]
+    return (
+        []
+        if counts == list(range(1, len(counts) + 1))
+        else [f"execution counts are {counts}, not 1 to n in order"]
+    )
 
 
 def clean_outputs(notebook, name):
-    faults = [f"code cell {i}: an error output" for i, out in outputs(notebook) if out.output_type == "error"]
-    return faults + [f"code cell {i}: output on stderr" for i, out in outputs(notebook) if out.get("name") == "stderr"]
+    faults = [
+        f"code cell {i}: an error output"
+        for i, out in outputs(notebook)
+        if out.output_type == "error"
+    ]
+    return faults + [
+        f"code cell {i}: output on stderr"
+        for i, out in outputs(notebook)
+        if out.get("name") == "stderr"
+    ]
 
 
 def alt_text(notebook, name):
@@ -87,8 +106,11 @@ def alt_text(notebook, name):
 
 
 def short_cells(notebook, name):
-    return [f"code cell {i}: {len(cell.source.splitlines())} lines, at most 20"
-            for i, cell in enumerate(code(notebook), start=1) if len(cell.source.splitlines()) > 20]
+    return [
+        f"code cell {i}: {len(cell.source.splitlines())} lines, at most 20"
+        for i, cell in enumerate(code(notebook), start=1)
+        if len(cell.source.splitlines()) > 20
+    ]
 
 
 def no_installs(notebook, name):
@@ -97,15 +119,26 @@ def no_installs(notebook, name):
 
 def compared(notebook, name):
     marked = [cell.source + str(cell.metadata.get("tags", "")) for cell in code(notebook)]
-    return [f"code cell {i}: switches nbval off" for i, text in enumerate(marked, start=1) if NBVAL_OFF.search(text)]
+    return [
+        f"code cell {i}: switches nbval off"
+        for i, text in enumerate(marked, start=1)
+        if NBVAL_OFF.search(text)
+    ]
 
 
 def portable(notebook, name):
-    faults = [f"a path of one machine: {text.strip()[:80]}" for text in strings(notebook) if MACHINE_PATH.search(text)]
+    faults = [
+        f"a path of one machine: {text.strip()[:80]}"
+        for text in strings(notebook)
+        if MACHINE_PATH.search(text)
+    ]
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         faults.append("the kernel is not python3")
-    return faults + [f"cell {i}: execution times in its metadata; run `make execute`"
-                     for i, cell in enumerate(notebook.cells, start=1) if "execution" in cell.metadata]
+    return faults + [
+        f"cell {i}: execution times in its metadata; run `make execute`"
+        for i, cell in enumerate(notebook.cells, start=1)
+        if "execution" in cell.metadata
+    ]
 
 
 def rhythm(notebook, name):
@@ -140,8 +173,11 @@ def test_lesson(path, rule):
 
 def test_the_readme_shows_the_map_of_lesson_01():
     lesson = nbformat.read(LESSONS[1], as_version=4)
-    maps = [out.data["image/png"] for _, out in outputs(lesson)
-            if out.get("data", {}).get("text/plain", "").startswith("Figure: Where distillation helps")]
+    maps = [
+        out.data["image/png"]
+        for _, out in outputs(lesson)
+        if out.get("data", {}).get("text/plain", "").startswith("Figure: Where distillation helps")
+    ]
     root = Path(__file__).parent.parent
     assert [base64.b64decode(m) for m in maps] == [(root / "docs" / "map.png").read_bytes()]
     assert "](docs/map.png)" in (root / "README.md").read_text(encoding="utf-8")
@@ -155,15 +191,26 @@ FIGURE = f"<figure>{PNG.format('a rising line')}<figcaption>It rises.</figcaptio
 
 def good():
     """A made-up lesson with nothing wrong."""
-    cells = [new_markdown_cell("# 01 · Why not?\n5 minutes on a laptop. Before: lesson 00."),
-             new_code_cell("kd.predict('more or less?')"), new_code_cell("kd.claim('more', gain > 0)"),
-             new_markdown_cell("## Your turn"), new_code_cell("kd.check('a', 1)\nkd.check('b', 2)"),
-             new_markdown_cell("## Takeaways\n## Check yourself\n## Further reading\nhttps://a.org/home/page")]
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    cells = [
+        new_markdown_cell("# 01 · Why not?\n5 minutes on a laptop. Before: lesson 00."),
+        new_code_cell("kd.predict('more or less?')"),
+        new_code_cell("kd.claim('more', gain > 0)"),
+        new_markdown_cell("## Your turn"),
+        new_code_cell("kd.check('a', 1)\nkd.check('b', 2)"),
+        new_markdown_cell(
+            "## Takeaways\n## Check yourself\n## Further reading\nhttps://a.org/home/page"
+        ),
+    ]
+    notebook = new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     for i, cell in enumerate(code(notebook), start=1):
         cell.execution_count = i
     data = {"image/png": "iVBOR/home/x", "text/html": FIGURE, "text/plain": "Figure"}
-    code(notebook)[1].outputs = [new_output("display_data", data=data), new_output("stream", text="holds")]
+    code(notebook)[1].outputs = [
+        new_output("display_data", data=data),
+        new_output("stream", text="holds"),
+    ]
     return notebook
 
 
@@ -177,10 +224,22 @@ def replace(notebook, old, new):
 
 
 BAD = [
-    (executed, "not 1 to n", lambda nb, cell: cell.update(execution_count=None, outputs=[])),  # nbval passes this
+    (
+        executed,
+        "not 1 to n",
+        lambda nb, cell: cell.update(execution_count=None, outputs=[]),
+    ),  # nbval passes this
     (executed, "not 1 to n", lambda nb, cell: cell.update(execution_count=7)),
-    (clean_outputs, "error", lambda nb, cell: cell.outputs.append(new_output("error", ename="E", evalue=""))),
-    (clean_outputs, "stderr", lambda nb, cell: cell.outputs.append(new_output("stream", name="stderr", text="!"))),
+    (
+        clean_outputs,
+        "error",
+        lambda nb, cell: cell.outputs.append(new_output("error", ename="E", evalue="")),
+    ),
+    (
+        clean_outputs,
+        "stderr",
+        lambda nb, cell: cell.outputs.append(new_output("stream", name="stderr", text="!")),
+    ),
     (alt_text, "without", lambda nb, cell: picture(cell, None)),
     (alt_text, "without", lambda nb, cell: picture(cell, PNG.format("bare"))),
     (alt_text, "without", lambda nb, cell: picture(cell, FIGURE.replace("a rising line", " "))),
@@ -193,10 +252,18 @@ BAD = [
     (compared, "nbval", lambda nb, cell: cell.metadata.update(tags=["nbval-skip"])),
     (compared, "nbval", lambda nb, cell: cell.metadata.update(tags=["raises-exception"])),
     (portable, "path", lambda nb, cell: cell.update(source="open('/home/ada/data.csv')")),
-    (portable, "path", lambda nb, cell: cell.outputs.append(new_output("stream", text="saved\n/tmp/x.csv"))),
+    (
+        portable,
+        "path",
+        lambda nb, cell: cell.outputs.append(new_output("stream", text="saved\n/tmp/x.csv")),
+    ),
     (portable, "path", lambda nb, cell: cell.update(source=r"open('C:\Users\ada')")),
     (portable, "kernel", lambda nb, cell: nb.metadata.kernelspec.update(name="kdlab-dev")),
-    (portable, "times", lambda nb, cell: cell.metadata.update(execution={"iopub.status.busy": "2026-01-01"})),
+    (
+        portable,
+        "times",
+        lambda nb, cell: cell.metadata.update(execution={"iopub.status.busy": "2026-01-01"}),
+    ),
     (rhythm, "a title", lambda nb, cell: nb.cells.pop(0)),
     (rhythm, "question", lambda nb, cell: replace(nb, "Why not?", "Why")),
     (rhythm, "minutes", lambda nb, cell: replace(nb, "5 minutes", "Quick")),
@@ -208,7 +275,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("rule, word, spoil", BAD, ids=[f"{rule.__name__}-{word}" for rule, word, _ in BAD])
+@pytest.mark.parametrize(
+    "rule, word, spoil", BAD, ids=[f"{rule.__name__}-{word}" for rule, word, _ in BAD]
+)
 def test_rule_catches(rule, word, spoil):
     notebook = good()
     assert [fault for each in RULES for fault in each(notebook, "01_why")] == []

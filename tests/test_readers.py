@@ -61,7 +61,7 @@ def network():
         nn.Flatten(1),
         nn.Linear(64, 8),
         nn.BatchNorm1d(8),
-        kd.models.Dropout(0.5),
+        kd.students.builders.Dropout(0.5),
         nn.ReLU(),
         nn.Linear(8, 10),
     )
@@ -111,7 +111,7 @@ def results(runs):
 def trainer(model):
     from transformers import TrainingArguments
 
-    from kdlab.trainer import DistillationTrainer
+    from kdlab.training.trainer import DistillationTrainer
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(folder, report_to="none", use_cpu=True)
@@ -125,12 +125,12 @@ def hint(model):
 
 # name → (the model, what is asked of it; None where only the modes can be compared)
 READERS = {
-    "logits": (network, lambda m: kd.signals.logits(m, task().train.x, batch=7)),
-    "hidden": (network, lambda m: kd.signals.hidden(m, task().train.x, ["1", "4"], batch=7)),
+    "logits": (network, lambda m: kd.outputs.logits(m, task().train.x, batch=7)),
+    "hidden": (network, lambda m: kd.outputs.hidden(m, task().train.x, ["1", "4"], batch=7)),
     "each": (network, lambda m: kd.each(runs(m), [task()])),
     "Runs.values": (network, lambda m: runs(m).values("nll", on="test")["value"]),
     "Runs.logits_of_unit": (network, lambda m: runs(m).logits_of_unit(task(), task().test.x)),
-    "signal": (network, lambda m: FOUND["signal"](m, [task()], "train")),
+    "answers_of": (network, lambda m: FOUND["answers_of"](m, [task()], "train")),
     "distill": (network, lambda m: results(kd.distill(kd.mlp(4), m, task(), epochs=1))),
     "sweep": (network, lambda m: results(kd.sweep(kd.mlp(4), task(), teacher=m, epochs=1))),
     "HiddenLoss.prepare": (network, hint),
@@ -144,12 +144,13 @@ READERS = {
     ),
     "completions": (writer, lambda m: kd.completions(m, [[1, 2, 3], [4]], 6)),
     "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
-    "perplexity": (writer, lambda m: kd.generate.perplexity(m, BATCH)),
+    "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
+    "fusible": (writer, lambda m: FOUND["fusible"](m, writer(1), None)),
     "DistillationTrainer.__init__": (writer, trainer),
 }
 NO_READERS = {
     "takes layers or logits, no model": [
-        "DeepToShallow.rows",
+        "Objective.rows",
         "HiddenLoss.rows",
         "LayerMap.rows",
         "Relations.rows",
@@ -164,6 +165,10 @@ NO_READERS = {
     ],
     "takes a builder; the students that it trains are its own": ["train", "generations", "build"],
     "looks at a model without running it": [
+        "Objective.prepare",
+        "has_layers",
+        "place",
+        "check_shapes",
         "layers",
         "fingerprint_model",
         "find_encoder",
@@ -186,9 +191,17 @@ NO_READERS = {
         "vocabulary",
     ],
     "the caller runs the model within it": ["tap", "EncoderLoss.collect", "evaluating"],
+    "trains or validates the sweep's own students": [
+        "Stack.__init__",
+        "epoch",
+        "step",
+        "train_stack",
+        "validate",
+    ],
     "trains the model and says in which mode it gives it back": ["fit"],
     "Trainer's own loops set the mode before they call it": [
         "DistillationTrainer.compute_loss",
+        "Side.forward",
         "DistillationTrainer.prediction_step",
     ],
     "refuses a model in train mode": ["app", "serve"],

@@ -17,33 +17,59 @@ def mask(text):
     return text
 
 
-@pytest.mark.parametrize("old, new", [
-    ("gain +0.71 ± 0.31 points", "gain -1.2 ± 0.5 points"),
-    ("97.42 ± 0.5", "9.1 ± 12"),
-    ('<img alt="a" src="data:image/png;base64,iVBO+/=">', '<img alt="a" src="data:image/png;base64,aaaa">'),
-    ("kdlab on cpu · 2 threads · float32 weights · scale quick · seed 0",
-     "kdlab on NVIDIA H200 · 8 threads · float32 weights · scale full · seed 0"),
-    ("trained in 12.3 s", "trained in 4 s"), ("40 ms", "3.5 ms"), ("2 min 5 s", "58 s"),
-    ("<function f at 0x7f00aa11bb>", "<function f at 0x7ffffffff0>"),
-    ("ok      memory         1.2 GiB free\nend", "missing  memory         0.2 GiB free\nend"),
-])
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("gain +0.71 ± 0.31 points", "gain -1.2 ± 0.5 points"),
+        ("97.42 ± 0.5", "9.1 ± 12"),
+        (
+            '<img alt="a" src="data:image/png;base64,iVBO+/=">',
+            '<img alt="a" src="data:image/png;base64,aaaa">',
+        ),
+        (
+            "kdlab on cpu · 2 threads · float32 weights · scale quick · seed 0",
+            "kdlab on NVIDIA H200 · 8 threads · float32 weights · scale full · seed 0",
+        ),
+        ("trained in 12.3 s", "trained in 4 s"),
+        ("40 ms", "3.5 ms"),
+        ("2 min 5 s", "58 s"),
+        ("<function f at 0x7f00aa11bb>", "<function f at 0x7ffffffff0>"),
+        ("ok      memory         1.2 GiB free\nend", "missing  memory         0.2 GiB free\nend"),
+    ],
+)
 def test_masked(old, new):
     assert mask(old) == mask(new)
 
 
-@pytest.mark.parametrize("old, new", [
-    ("+0.71 ± 0.31: helps", "+0.71 ± 0.31: hurts"), ("gain 1.0 ± 0.2 (> 0)", "gain 1.0 ± 0.2 (> 1)"),
-    ("97.42", "97.43"), ("8 splits", "7 splits"), ("4 seeds", "5 seeds"), ("gain nan ± nan", "gain 1.0 ± 0.2"),
-    ('<img alt="rises" src="data:image/png;base64,aa">', '<img alt="falls" src="data:image/png;base64,aa">'),
-    ("kdlab on cpu · seed 0", "kdlab on cpu · seed 1"), ("holds", "Claim does not hold"), ("T 4", "T 8"),
-])
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("+0.71 ± 0.31: helps", "+0.71 ± 0.31: hurts"),
+        ("gain 1.0 ± 0.2 (> 0)", "gain 1.0 ± 0.2 (> 1)"),
+        ("97.42", "97.43"),
+        ("8 splits", "7 splits"),
+        ("4 seeds", "5 seeds"),
+        ("gain nan ± nan", "gain 1.0 ± 0.2"),
+        (
+            '<img alt="rises" src="data:image/png;base64,aa">',
+            '<img alt="falls" src="data:image/png;base64,aa">',
+        ),
+        ("kdlab on cpu · seed 0", "kdlab on cpu · seed 1"),
+        ("holds", "Claim does not hold"),
+        ("T 4", "T 8"),
+    ],
+)
 def test_compared(old, new):
     assert mask(old) != mask(new)
 
 
 def test_nbval_sees_a_changed_verdict_and_passes_a_changed_number(tmp_path):
     cell = "print('gain +0.71 ± 0.31: helps')"
-    changes = {"same": None, "number": ("0.71 ± 0.31", "0.69 ± 0.28"), "verdict": ("helps", "hurts")}
+    changes = {
+        "same": None,
+        "number": ("0.71 ± 0.31", "0.69 ± 0.28"),
+        "verdict": ("helps", "hurts"),
+    }
     same = write(tmp_path / "same.ipynb", cell)
     assert run(TOOLS / "execute.py", same)[0] == 0
     for name, change in changes.items():
@@ -51,11 +77,29 @@ def test_nbval_sees_a_changed_verdict_and_passes_a_changed_number(tmp_path):
         out = notebook.cells[1].outputs[0]
         out.text = out.text.replace(*change) if change else out.text
         nbformat.write(notebook, tmp_path / f"{name}.ipynb")
-    write(tmp_path / "stripped.ipynb", cell)  # nbval passes it: test_notebooks.executed is what catches it
+    write(
+        tmp_path / "stripped.ipynb", cell
+    )  # nbval passes it: test_notebooks.executed is what catches it
     nbval = runpy.run_path(TOOLS / "check.py")["NBVAL"]
-    options = [option for option in nbval if option.startswith("--nbval") and "sanitize" not in option]
-    status, said = run("-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", *options,
-                       f"--nbval-sanitize-with={SANITIZE}", *(tmp_path / f"{n}.ipynb" for n in [*changes, "stripped"]))
+    options = [
+        option for option in nbval if option.startswith("--nbval") and "sanitize" not in option
+    ]
+    status, said = run(
+        "-m",
+        "pytest",
+        "-v",
+        "--color=no",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        f"--nbval-sanitize-with={SANITIZE}",
+        *(tmp_path / f"{n}.ipynb" for n in [*changes, "stripped"]),
+    )
     found = dict(re.findall(r"(\w+)(?:\.|::)ipynb::Cell 0 (PASSED|FAILED)", said))
-    assert found == {"same": "PASSED", "number": "PASSED", "verdict": "FAILED", "stripped": "PASSED"}, said
+    assert found == {
+        "same": "PASSED",
+        "number": "PASSED",
+        "verdict": "FAILED",
+        "stripped": "PASSED",
+    }, said
     assert status == 1

@@ -1,4 +1,5 @@
-"""The course as a site: whole, offline, with every link leading somewhere, and without what students mustn't see."""
+"""The course as a site: whole, offline, with every link leading somewhere, and without what
+students mustn't see."""
 
 import doctest
 import html
@@ -13,7 +14,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from pages import ROOT, broken, built, from_elsewhere, page
 
-pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
+pytest.importorskip(
+    "sphinx", reason="the site's packages are not installed: pip install -e '.[site]'"
+)
 sys.path.insert(0, str(ROOT / "tools"))
 import assets
 import reference
@@ -35,24 +38,37 @@ def words(path):
 
 
 def markdown(path):
-    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    return "\n".join(
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
 
 
 # --- every page ---
+
 
 def test_no_page_needs_another_server(site):
     assert len(list(site.rglob("*.html"))) > len(LESSONS)
     assert from_elsewhere(site) == []
 
 
-@pytest.mark.parametrize("bad", [
-    '<script src="https://cdn.example/x.js"></script>', '<script src="//cdn.example/x.js"></script>',
-    '<link rel="stylesheet" href="https://cdn.example/x.css">', '<link rel="preload" href="https://cdn.example/f.woff">',
-    '<img alt="x" src="https://cdn.example/x.png">', '<img alt="x" src="a.png" srcset="https://cdn.example/x.png 2x">',
-    "<style>@font-face { src: url('https://cdn.example/f.woff2') }</style>",
-    '<style>@import "//cdn.example/x.css"</style>', "<script>s.src = '//cdn.example/x'</script>",
-    "<script type=module>import x from 'https://cdn.example/x.mjs'</script>",
-    '<p style="background: url(https://cdn.example/x.png)">'])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        '<script src="//cdn.example/x.js"></script>',
+        '<link rel="stylesheet" href="https://cdn.example/x.css">',
+        '<link rel="preload" href="https://cdn.example/f.woff">',
+        '<img alt="x" src="https://cdn.example/x.png">',
+        '<img alt="x" src="a.png" srcset="https://cdn.example/x.png 2x">',
+        "<style>@font-face { src: url('https://cdn.example/f.woff2') }</style>",
+        '<style>@import "//cdn.example/x.css"</style>',
+        "<script>s.src = '//cdn.example/x'</script>",
+        "<script type=module>import x from 'https://cdn.example/x.mjs'</script>",
+        '<p style="background: url(https://cdn.example/x.png)">',
+    ],
+)
 def test_an_address_elsewhere_is_noticed(tmp_path, bad):
     (tmp_path / "x.html").write_text(f'<a href="https://example.org/">{bad}')
     assert len(from_elsewhere(tmp_path)) == 1
@@ -62,24 +78,44 @@ def test_every_link_leads_somewhere(site):
     assert broken(site) == []
 
 
-@pytest.mark.parametrize("bad", ["b.html", "a.html#nowhere", "#nowhere", "../a.html", "https:///x", "file:///etc/passwd",
-                                 "javascript:x()", "http://", "x.ipynb"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "b.html",
+        "a.html#nowhere",
+        "#nowhere",
+        "../a.html",
+        "https:///x",
+        "file:///etc/passwd",
+        "javascript:x()",
+        "http://",
+        "x.ipynb",
+    ],
+)
 def test_a_broken_link_is_noticed(tmp_path, bad):
-    (tmp_path / "a.html").write_text(f'<h1 id="here"></h1><a href="{bad}">x</a><a href="a.html#here">y</a>'
-                                     '<a href="https://example.org/x">z</a>')
+    (tmp_path / "a.html").write_text(
+        f'<h1 id="here"></h1><a href="{bad}">x</a><a href="a.html#here">y</a>'
+        '<a href="https://example.org/x">z</a>'
+    )
     assert broken(tmp_path) == [f"a.html: {bad}"]
 
 
 # --- lessons ---
+
 
 @each_lesson
 def test_a_lesson_is_shown_as_it_was_executed(site, path):
     shown = page(site / "notebooks" / f"{path.stem}.html")
     notebook = nbformat.read(path, as_version=4)
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    alts = [re.search(r'<img alt="([^"]*)"', out.data["text/html"])[1] for out in outputs
-            if "image/png" in out.get("data", {})]
-    assert len(alts) > 0 and all(shown.figures) and len(shown.figures) == len(alts)  # once each, and none without words
+    alts = [
+        re.search(r'<img alt="([^"]*)"', out.data["text/html"])[1]
+        for out in outputs
+        if "image/png" in out.get("data", {})
+    ]
+    assert (
+        len(alts) > 0 and all(shown.figures) and len(shown.figures) == len(alts)
+    )  # once each, and none without words
     text = words(site / "notebooks" / f"{path.stem}.html")
     for out in outputs:
         if out.get("name") == "stdout":
@@ -88,8 +124,12 @@ def test_a_lesson_is_shown_as_it_was_executed(site, path):
 
 
 def test_formulas_need_no_network(site):
-    pages = [path for path in site.glob("notebooks/*.html") if "MathJax" in path.read_text(encoding="utf-8")
-             or "mathjax" in path.read_text(encoding="utf-8")]
+    pages = [
+        path
+        for path in site.glob("notebooks/*.html")
+        if "MathJax" in path.read_text(encoding="utf-8")
+        or "mathjax" in path.read_text(encoding="utf-8")
+    ]
     assert len(pages) >= len(LESSONS) - 1
     for path in pages:
         (script,) = [load for load in page(path).loads if "mathjax" in load]
@@ -105,24 +145,33 @@ def test_a_control_is_shown_as_its_picture_or_as_a_sentence():
     view = {website.VIEW: {"model_id": "x"}, "text/plain": "VBox(children=(…"}
     pictured = website.still(output(view | {"text/html": "<figure>"}))
     assert set(pictured.cells[0].outputs[0].data) == {"text/html", "text/plain"}
-    assert "widgets" not in pictured.metadata and pictured.metadata.language_info["name"] == "python"
+    assert (
+        "widgets" not in pictured.metadata and pictured.metadata.language_info["name"] == "python"
+    )
     bare = website.still(output(dict(view))).cells[0].outputs[0].data
     assert "JupyterLab" in bare["text/html"] and website.VIEW not in bare
-    assert website.still(output({"text/plain": "3"})).cells[0].outputs[0].data == {"text/plain": "3"}
+    assert website.still(output({"text/plain": "3"})).cells[0].outputs[0].data == {
+        "text/plain": "3"
+    }
 
 
 # --- homework ---
+
 
 def test_homework_is_there_without_its_solutions(site):
     student = sorted((ROOT / "notebooks" / "homework" / "student").glob("*/*.ipynb"))
     instructor = sorted((ROOT / "notebooks" / "homework" / "instructor").glob("*/*.ipynb"))
     for path in student:
         assert (site / path.relative_to(ROOT)).with_suffix(".html").is_file()
-    released = "\n".join(cell.source for path in student for cell in nbformat.read(path, as_version=4).cells)
+    released = "\n".join(
+        cell.source for path in student for cell in nbformat.read(path, as_version=4).cells
+    )
     secret = set()
     for path in instructor:
         for cell in nbformat.read(path, as_version=4).cells:
-            for part in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)(.*?)### END", cell.source, re.DOTALL):
+            for part in re.findall(
+                r"### BEGIN (?:SOLUTION|HIDDEN TESTS)(.*?)### END", cell.source, re.DOTALL
+            ):
                 lines = {line.strip() for line in part.splitlines() if len(line.strip()) > 40}
                 secret |= {line for line in lines if line not in released}
     assert bool(secret) == bool(instructor)
@@ -138,21 +187,41 @@ def test_homework_is_there_without_its_solutions(site):
 
 # --- reference ---
 
+
 def test_every_name_has_its_text_word_for_word(site):
-    exported = {name: value for name, value in vars(kdlab).items()
-                if not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value))}
+    exported = {
+        name: value
+        for name in kdlab.__all__
+        if inspect.isfunction(value := getattr(kdlab, name)) or inspect.isclass(value)
+    }
     index = words(site / "api" / "index.html")
     for name, value in exported.items():
         where = site / "api" / f"{value.__module__.removeprefix('kdlab.')}.html"
-        assert f"{value.__module__}.{value.__name__}" in page(where).anchors and f"kd.{name} " in index
+        assert (
+            f"{value.__module__}.{value.__name__}" in page(where).anchors and f"kd.{name} " in index
+        )
         text = re.sub(r"\s+|¶", "", words(where))
-        told = re.sub(r"\s+", "", re.sub(r"# doctest: .*", "", inspect.getdoc(value))).replace("`", "")
+        told = re.sub(r"\s+", "", re.sub(r"# doctest: .*", "", inspect.getdoc(value))).replace(
+            "`", ""
+        )
         assert told in text, f"kd.{name}"
 
 
 def test_every_file_of_the_package_has_a_page(site):
-    files = {path.stem for path in (ROOT / "kdlab").glob("*.py")} - reference.PRIVATE
+    files = {
+        f"{path.parent.name}.{path.stem}"
+        for path in (ROOT / "kdlab").glob("*/*.py")
+        if path.stem not in reference.PRIVATE
+    }
     assert {path.stem for path in (site / "api").glob("*.html")} == files | {"index"}
+
+
+def test_the_list_has_every_public_name_in_its_room(site):
+    index = words(site / "api" / "index.html")
+    rooms = reference.public(ROOT / "kdlab")
+    assert sorted(name for names in rooms.values() for name, *_ in names) == sorted(kdlab.__all__)
+    for room, names in rooms.items():
+        assert all(f"kd.{name} {room}/{file} " in index for name, file, *_ in names), room
 
 
 @pytest.mark.parametrize("module", [reference, website], ids=["reference", "website"])
@@ -162,19 +231,47 @@ def test_examples_of_the_tools(module):
 
 
 def test_lists_and_examples_of_a_docstring_keep_their_shape():
-    lines = ["Two kinds.", "- one *", "  and on", "- two", "", "    a", "", "    b", "", "x, y: both, `z`", "and on."]
+    lines = [
+        "Two kinds.",
+        "- one *",
+        "  and on",
+        "- two",
+        "",
+        "    a",
+        "",
+        "    b",
+        "",
+        "x, y: both, `z`",
+        "and on.",
+    ]
     assert [line for line in reference.restructured(lines) if line] == [
-        "Two kinds.", "- one \\*", "  and on", "- two", ".. code-block:: none", "   a", "   b",
-        "**x, y**: both, ``z``", "and on."]
+        "Two kinds.",
+        "- one \\*",
+        "  and on",
+        "- two",
+        ".. code-block:: none",
+        "   a",
+        "   b",
+        "**x, y**: both, ``z``",
+        "and on.",
+    ]
 
 
 def test_the_glossary_s_terms_stand_in_the_lessons_that_they_link_to():
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-    entries = re.findall(r"^(\S.*)\n  (.*\[Lesson (\d\d)\]\(\.\./notebooks/(\S+)\.ipynb\))$", text, re.MULTILINE)
-    terms = [line for line in text.splitlines() if line and not line.startswith((" ", "#", "`", ":", "The field"))]
+    entries = re.findall(
+        r"^(\S.*)\n  (.*\[Lesson (\d\d)\]\(\.\./notebooks/(\S+)\.ipynb\))$", text, re.MULTILINE
+    )
+    terms = [
+        line
+        for line in text.splitlines()
+        if line and not line.startswith((" ", "#", "`", ":", "The field"))
+    ]
     assert [entry[0] for entry in entries] == terms and 30 <= len(terms) <= 70
     for term, _, number, name in entries:
-        lesson = re.sub(r"[\s-]+", " ", str(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))).lower()
+        lesson = re.sub(
+            r"[\s-]+", " ", str(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))
+        ).lower()
         stem = max(re.findall(r"[\w²]+", term.lower()), key=len)[:5]
         assert name.startswith(number) and stem in lesson, term
 
@@ -183,7 +280,9 @@ def test_the_bibliography_is_what_the_lessons_point_to():
     bib = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
     plain = "".join(re.findall(r"\w", bib.lower()))
     listed = {}
-    for title, note in re.findall(r"title = \{\{(.*?)\}\}.*?note = \{Lessons? (.*?)\}", bib, re.DOTALL):
+    for title, note in re.findall(
+        r"title = \{\{(.*?)\}\}.*?note = \{Lessons? (.*?)\}", bib, re.DOTALL
+    ):
         listed["".join(re.findall(r"\w", title.lower()))] = set(note.split(", "))
     assert len(listed) == bib.count("\n@") + 1
     cited = {}
@@ -193,12 +292,15 @@ def test_the_bibliography_is_what_the_lessons_point_to():
             whole = next((known for known in listed if known.startswith(title)), None)
             assert whole, f"{path.stem}: not in references.bib: {line}"
             year = re.search(r"\((\d{4})\)", line)[1]
-            assert f"year={year}".replace("=", "") in plain[plain.index(whole):][:len(whole) + 200]
+            assert (
+                f"year={year}".replace("=", "") in plain[plain.index(whole) :][: len(whole) + 200]
+            )
             cited.setdefault(whole, set()).add(path.stem[:2])
     assert cited == listed
 
 
 # --- building ---
+
 
 def test_a_warning_leaves_the_site_that_was_there(tmp_path, monkeypatch, capfd):
     (tmp_path / "site").mkdir()
@@ -228,10 +330,15 @@ def test_lists_of_pages_name_those_there_are(tmp_path):
 def test_links_from_docs_lead_to_the_site_s_pages_or_are_words(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "a.ipynb").touch()
-    text = ("[a](../notebooks/a.ipynb#x) [folder](../notebooks) [tool](../tools/x.py) [far](https://example.org) "
-            "![map](map.png) [here](#here)")
-    assert website.linked(text, tmp_path) == ("[a](notebooks/a.ipynb#x) folder tool [far](https://example.org) "
-                                              "![map](map.png) [here](#here)")
+    text = (
+        "[a](../notebooks/a.ipynb#x) [folder](../notebooks) [tool](../tools/x.py)"
+        " [far](https://example.org) ![map](map.png) [here](#here)"
+    )
+    assert (
+        website.linked(text, tmp_path)
+        == "[a](notebooks/a.ipynb#x) folder tool [far](https://example.org) "
+        "![map](map.png) [here](#here)"
+    )
 
 
 def test_a_package_that_is_missing_is_named():
@@ -239,4 +346,6 @@ def test_a_package_that_is_missing_is_named():
         assets.folder("no-such-package", "x")
     with pytest.raises(SystemExit, match="sphinx-revealjs .* has no such/folder"):
         assets.folder("sphinx-revealjs", "such/folder")
-    assert importlib.util.find_spec("site").origin != str(Path(website.__file__))  # tools hides no module of Python's
+    assert importlib.util.find_spec("site").origin != str(
+        Path(website.__file__)
+    )  # tools hides no module of Python's

@@ -7,7 +7,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import ROOT, broken, built, from_elsewhere, page
 
-pytest.importorskip("sphinx", reason="the site's packages are not installed: pip install -e '.[site]'")
+pytest.importorskip(
+    "sphinx", reason="the site's packages are not installed: pip install -e '.[site]'"
+)
 sys.path.insert(0, str(ROOT / "tools"))
 import slides
 
@@ -46,26 +48,46 @@ def test_code_blocks_and_tables_are_not_cut():
 
 
 def card(plain, markup):
-    return new_output("execute_result", data={"text/plain": plain, "text/html": markup}, execution_count=1)
+    return new_output(
+        "execute_result", data={"text/plain": plain, "text/html": markup}, execution_count=1
+    )
 
 
 def test_results_have_slides_and_code_lies_below():
     fold = "<details><summary>Answer</summary><p>(a)</p></details>"
     hidden = {"jupyter": {"source_hidden": True}}
-    lesson = new_notebook(cells=[
-        new_markdown_cell("# Lesson"),
-        new_code_cell("lab = kd.setup()", outputs=[new_output("stream", text="kdlab on cpu")]),
-        new_code_cell("kd.predict()", metadata=hidden, outputs=[card("Predict: x", f"<p>x</p>{fold}")]),
-        new_markdown_cell("## Your turn"),
-        new_code_cell("2 + 2", outputs=[card("4", "<b>4</b>")]),
-        new_code_cell("kd.check()", outputs=[card("Exercise 01.1: not attempted", "<p>○</p>")]),
-        new_markdown_cell("mine", metadata={"slideshow": {"slide_type": "fragment"}}),
-        new_code_cell("mine()", metadata={"slideshow": {"slide_type": "skip"}})])
+    lesson = new_notebook(
+        cells=[
+            new_markdown_cell("# Lesson"),
+            new_code_cell("lab = kd.setup()", outputs=[new_output("stream", text="kdlab on cpu")]),
+            new_code_cell(
+                "kd.predict()", metadata=hidden, outputs=[card("Predict: x", f"<p>x</p>{fold}")]
+            ),
+            new_markdown_cell("## Your turn"),
+            new_code_cell("2 + 2", outputs=[card("4", "<b>4</b>")]),
+            new_code_cell("kd.check()", outputs=[card("Exercise 01.1: not attempted", "<p>○</p>")]),
+            new_markdown_cell("mine", metadata={"slideshow": {"slide_type": "fragment"}}),
+            new_code_cell("mine()", metadata={"slideshow": {"slide_type": "skip"}}),
+        ]
+    )
     before = nbformat.writes(lesson)
     made = slides.deck(lesson)
     assert nbformat.writes(lesson) == before  # the lesson itself is not changed
-    assert kinds(made) == ["slide", "subslide", "slide", "-", "slide", "-", "subslide", "subslide", "fragment", "skip"]
-    assert made.metadata["title"] == "Lesson" and made.cells[2].source == '<p class="where">Lesson</p>'
+    assert kinds(made) == [
+        "slide",
+        "subslide",
+        "slide",
+        "-",
+        "slide",
+        "-",
+        "subslide",
+        "subslide",
+        "fragment",
+        "skip",
+    ]
+    assert (
+        made.metadata["title"] == "Lesson" and made.cells[2].source == '<p class="where">Lesson</p>'
+    )
     answer = made.cells[3].outputs[0].data["text/html"]
     assert answer == '<p>x</p><div class="fragment"><p>(a)</p></div>'
     assert made.cells[5].outputs[0].data["text/html"] == "<b>4</b>" and made.cells[6].outputs == []
@@ -78,7 +100,9 @@ def decks():
 
 
 def test_no_deck_needs_another_server(decks):
-    assert {path.name for path in decks.glob("*.html")} == {"index.html"} | {f"{path.stem}.html" for path in LESSONS}
+    assert {path.name for path in decks.glob("*.html")} == {"index.html"} | {
+        f"{path.stem}.html" for path in LESSONS
+    }
     assert from_elsewhere(decks) == []
     assert (decks / "reveal" / "LICENSE").is_file()
 
@@ -90,11 +114,17 @@ def test_every_link_leads_somewhere(decks):
 @each_lesson
 def test_every_figure_and_every_word_is_in_the_deck(decks, path):
     lesson, shown = nbformat.read(path, as_version=4), page(decks / f"{path.stem}.html")
-    figures = sum("image/png" in out.get("data", {}) for cell in lesson.cells for out in cell.get("outputs", []))
+    figures = sum(
+        "image/png" in out.get("data", {})
+        for cell in lesson.cells
+        for out in cell.get("outputs", [])
+    )
     assert len(shown.figures) == figures and all(shown.figures)
     told = "".join("".join(shown.words).split())
     for cell in lesson.cells:
-        if cell.cell_type == "code":  # what a cell prints; the set-up's line and unattempted exercises are left out
+        if (
+            cell.cell_type == "code"
+        ):  # what a cell prints; the set-up's line and unattempted exercises are left out
             for out in cell.outputs:
                 assert "kd.setup(" in cell.source or "".join(out.get("text", "").split()) in told
         else:
@@ -111,4 +141,6 @@ def test_a_failure_leaves_the_slides_that_were_there(tmp_path):
     bad.write_text("{")
     with pytest.raises(Exception, match="JSON"):
         slides.build(old, [LESSONS[0], bad])
-    assert (old / "index.html").read_text() == "before" and {p.name for p in tmp_path.iterdir()} == {"slides", bad.name}
+    assert (old / "index.html").read_text() == "before" and {
+        p.name for p in tmp_path.iterdir()
+    } == {"slides", bad.name}

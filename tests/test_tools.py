@@ -14,8 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import kdlab
 from kdlab.__main__ import main as kdlab_command
 
 ROOT = Path(__file__).parent.parent
@@ -24,8 +26,14 @@ TOOLS = ROOT / "tools"
 
 def run(*command, env=None):
     """(exit status, everything it printed) of `python command ...`."""
-    done = subprocess.run([sys.executable, *map(str, command)], env=os.environ | (env or {}), text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=os.environ | (env or {}),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
     return done.returncode, done.stdout
 
 
@@ -57,13 +65,14 @@ def test_course_stops_at_the_first_claim_that_fails_and_names_it(tmp_path):
     built = {path.name for path in (tmp_path / "build").iterdir()}
     assert built == {"00_fine.ipynb", "00_fine.html", "01_fails.ipynb"}
     copy = nbformat.read(tmp_path / "build" / "00_fine.ipynb", as_version=4)
-    assert copy.cells[1].outputs[0].text == f"{tmp_path.name}\n"  # the kernel runs where the notebook lies
+    assert (
+        copy.cells[1].outputs[0].text == f"{tmp_path.name}\n"
+    )  # the kernel runs where the notebook lies
     stopped = nbformat.read(tmp_path / "build" / "01_fails.ipynb", as_version=4)
     assert [cell.get("execution_count") for cell in stopped.cells] == [None, 1, 2, None]
 
 
-BAR = """import sys, kdlab as kd
-loop = sys.modules["kdlab.distill"]
+BAR = """import kdlab as kd, kdlab.training.sweep as loop
 bar = loop.tqdm
 loop.tqdm = lambda **options: bar(**options | {"delay": 0})  # shown at once, not after two seconds
 _ = kd.train(kd.mlp(8), kd.load("digits"), epochs=1)"""
@@ -75,17 +84,25 @@ def test_execute_writes_normalised_or_not_at_all(tmp_path):
     fails = write(tmp_path / "01_fails.ipynb", "2 + 2", "1 / 0")
     before = fails.read_bytes()
     status, said = run(TOOLS / "execute.py", fine, fails, env={"TQDM_DISABLE": ""})
-    assert status == 1 and "01_fails: cell 3 of 3 failed: 1 / 0\n  ZeroDivisionError: division by zero" in said
+    assert (
+        status == 1
+        and "01_fails: cell 3 of 3 failed: 1 / 0\n  ZeroDivisionError: division by zero" in said
+    )
     assert fails.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"00_fine.ipynb", "01_fails.ipynb"}
     notebook = nbformat.read(fine, as_version=4)
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
     assert [(out.name, out.text) for out in notebook.cells[1].outputs] == [("stdout", "a\n" * 9)]
     assert notebook.cells[2].outputs == []  # no progress bar
-    assert notebook.metadata.kernelspec.name == "python3" and "version" not in notebook.metadata.language_info
+    assert (
+        notebook.metadata.kernelspec.name == "python3"
+        and "version" not in notebook.metadata.language_info
+    )
     assert all(cell.metadata == {} for cell in notebook.cells)
     first = fine.read_bytes()
-    assert run(TOOLS / "execute.py", fine)[0] == 0 and fine.read_bytes() == first  # nothing of the clock or the run
+    assert (
+        run(TOOLS / "execute.py", fine)[0] == 0 and fine.read_bytes() == first
+    )  # nothing of the clock or the run
 
 
 REACH = """import errno, socket
@@ -99,16 +116,27 @@ print(reach("127.0.0.1"), reach("192.0.2.1"))"""
 
 @pytest.mark.parametrize("flags", [[], ["--patch"]], ids=["best", "patch"])
 def test_network_block(flags):
-    status, said = run(TOOLS / "offline.py", *flags, sys.executable, "-c", REACH, env={"KDLAB_DATA": "/nowhere"})
+    status, said = run(
+        TOOLS / "offline.py", *flags, sys.executable, "-c", REACH, env={"KDLAB_DATA": "/nowhere"}
+    )
     assert status == 0
-    assert said.splitlines()[-1] == "ECONNREFUSED ENETUNREACH"  # the loopback answers, the world does not
-    assert re.match(r"network block: (kernel namespace|Python sockets patched), loopback only\n", said)
+    assert (
+        said.splitlines()[-1] == "ECONNREFUSED ENETUNREACH"
+    )  # the loopback answers, the world does not
+    assert re.match(
+        r"network block: (kernel namespace|Python sockets patched), loopback only\n", said
+    )
     assert run(TOOLS / "offline.py", *flags, sys.executable, "-c", "raise SystemExit(7)")[0] == 7
 
 
 def test_network_block_is_the_kernels_where_it_can_be():
-    by_hand = [["unshare", "-rn", "sh", "-c", "ip link set lo up"], ["unshare", "-n", "sh", "-c", "ip link set lo up"]]
-    if shutil.which("unshare") and any(subprocess.run(way, capture_output=True).returncode == 0 for way in by_hand):
+    by_hand = [
+        ["unshare", "-rn", "sh", "-c", "ip link set lo up"],
+        ["unshare", "-n", "sh", "-c", "ip link set lo up"],
+    ]
+    if shutil.which("unshare") and any(
+        subprocess.run(way, capture_output=True).returncode == 0 for way in by_hand
+    ):
         assert "kernel namespace" in run(TOOLS / "offline.py", sys.executable, "-c", "pass")[1]
     else:
         pytest.skip("this system allows no network namespace")
@@ -123,7 +151,9 @@ sys.exit(main([sys.executable, "-c", "print('ran')"]))"""
     assert status == 0 and re.fullmatch(r"network block: NONE, .* with the network\nran\n", said)
 
 
-@pytest.mark.parametrize("outcome, verdict", [(errno.ENETUNREACH, True), (errno.ETIMEDOUT, False), (None, False)])
+@pytest.mark.parametrize(
+    "outcome, verdict", [(errno.ENETUNREACH, True), (errno.ETIMEDOUT, False), (None, False)]
+)
 def test_a_block_that_does_not_hold_is_noticed(monkeypatch, outcome, verdict):
     connect = socket.create_connection
 
@@ -156,13 +186,36 @@ def test_doctor_fails_where_a_package_is_missing(monkeypatch, capsys):
 
     monkeypatch.setattr(importlib.metadata, "version", without_jupyterlab)
     assert kdlab_command(["doctor"]) == 1
-    assert re.search(r"^missing +jupyterlab +pip install jupyterlab", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^missing +jupyterlab +pip install 'kdlab\[course\]'",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
 
 
-@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "now"]])
+@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "now"], ["serve"]])
 def test_unknown_command(arguments, capsys):
     assert kdlab_command(arguments) == 2
-    assert capsys.readouterr().err.startswith("usage: python -m kdlab doctor")
+    assert capsys.readouterr().err.startswith("usage: kdlab ")
+
+
+def test_help_and_version(capsys):
+    assert kdlab_command(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in ("doctor", "start", "serve"))
+    assert kdlab_command(["--version"]) == 0
+    assert capsys.readouterr().out == f"kdlab {kdlab.__version__}\n"
+
+
+def test_serve_starts_the_server_and_says_what_is_missing(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("kdlab.teachers.server.main", asked.append)
+    assert kdlab_command(["serve", "docs_lm", "--port", "8123"]) == 0
+    assert asked == [["docs_lm", "--port", "8123"]]
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "kdlab.teachers.server", None)
+    assert kdlab_command(["serve", "docs_lm"]) == 1
+    assert capsys.readouterr().err.startswith("kdlab serve: ")
 
 
 def test_unknown_command_from_the_shell():
@@ -187,7 +240,11 @@ def test_lock_drops_local_versions_and_what_is_not_a_version():
 
 
 def test_constraints_are_exact_and_name_no_place():
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert "torch==2.13.0" in lines
     assert all(re.fullmatch(r"[\w.-]+==[\w.!-]+", line) for line in lines), lines
 
@@ -197,21 +254,144 @@ def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys
     said = "print('network block: x'); print('3 passed in 1 s\\n[*] advice')"
     ok, line = check["part"]("ruff", [sys.executable, "-c", said])
     assert ok and re.fullmatch(r"ruff +ok +\d+ s  3 passed in 1 s; network block: x", line)
-    ok, line = check["part"]("pytest", [sys.executable, "-c", "print('1 failed'); raise SystemExit(3)"])
+    ok, line = check["part"](
+        "pytest", [sys.executable, "-c", "print('1 failed'); raise SystemExit(3)"]
+    )
     assert not ok and re.fullmatch(r"pytest +FAILED +\d+ s  1 failed", line)
-    done = []
-    scope = check["main"].__globals__
-    monkeypatch.setitem(scope, "part", lambda name, command: (done.append(name), (name != "ruff", name))[1])
+    done, scope = {}, check["main"].__globals__
+
+    def part(name, command, processes=1):
+        done[name] = command
+        return name != "ruff", name
+
+    monkeypatch.setitem(scope, "part", part)
     monkeypatch.setitem(scope, "ROOT", tmp_path)  # no lessons there
-    assert check["main"]() == 1 and done == ["ruff", "pytest"]
-    assert capsys.readouterr().out.endswith("ruff\npytest\nnbval   FAILED  no lesson in notebooks/\nFAILED\n")
+    assert check["main"]() == 1
+    assert list(done) == ["format", "ruff", "mypy", "rooms", "pytest", "peers"]
+    assert capsys.readouterr().out.endswith(
+        "ruff\nmypy\nrooms\npytest\nnbval   FAILED  no lesson in notebooks/\npeers\nFAILED\n"
+    )
+    done.clear()
+    assert check["main"](["--quick"]) == 1
+    assert list(done) == ["format", "ruff", "mypy", "rooms", "pytest"]
+    assert done["pytest"][-2:] == ["-m", "not slow"]
+
+
+def test_the_linters_that_check_runs_are_there():
+    for name, command in runpy.run_path(TOOLS / "check.py")["LINT"].items():
+        if name != "rooms":
+            assert run(*command[1:3], "--version")[0] == 0, name
+    assert importlib.metadata.version("import-linter")
+
+
+def test_notebooks_are_compared_at_once_and_only_a_failure_prints(monkeypatch, capsys, tmp_path):
+    check = runpy.run_path(TOOLS / "check.py")
+    names = ["00_a.ipynb", "07_b.ipynb", "demos/1_c.ipynb"]
+    for name in names:
+        (tmp_path / "notebooks" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "notebooks" / name).touch()
+    scope = check["main"].__globals__
+    monkeypatch.setitem(scope, "ROOT", tmp_path)
+    say = "import sys; print('network block: x'); print('chatter of', sys.argv[-1]);"
+    fail = "bad = '07' in sys.argv[-1]; print('1 failed' if bad else '9 passed'); sys.exit(bad)"
+    monkeypatch.setitem(scope, "NBVAL", [sys.executable, "-c", say + fail])
+    assert [path.name[:2] for path in check["notebooks"]()] == ["07", "00", "1_"]
+    ok, line = check["nbval"]()
+    said = capsys.readouterr().out
+    assert not ok and re.fullmatch(r"nbval +FAILED +\d+ s  failed: 07_b; network block: x", line)
+    assert "chatter of notebooks/07_b.ipynb" in said.replace("\\", "/") and "00_a.ipynb" not in said
+    assert re.search(r"00_a +ok +\d+ s  9 passed", said)
+
+
+def test_processors_are_shared_out(monkeypatch):
+    check = runpy.run_path(TOOLS / "check.py")
+    monkeypatch.setitem(check["environment"].__globals__, "cores", lambda: 4)
+    threads = [check["environment"](n)["OMP_NUM_THREADS"] for n in (1, 2, 4, 8)]
+    assert threads == ["4", "2", "1", "1"]
+
+
+@pytest.mark.parametrize("uv", [None, "/bin/uv"])
+def test_uv_is_used_where_it_is_and_pip_where_not_or_where_uv_fails(monkeypatch, tmp_path, uv):
+    scope = runpy.run_path(TOOLS / "environment.py")
+    ran = []
+
+    def run(command, **options):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, int(command[:2] == ["/bin/uv", "pip"]))
+
+    names = scope["main"].__globals__
+    for name, value in {"VENV": tmp_path / "env", "PYTHON": tmp_path / "python"}.items():
+        monkeypatch.setitem(names, name, value)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda name: uv)
+    scope["main"]("course,api,serve")
+    assert ran[0][1] == ("venv" if uv else "-m")
+    assert [command[1] for command in ran[1:]] == (["pip", "-m"] if uv else ["-m"])
+    assert all("constraints.txt" in command for command in ran[1:])
+    assert ran[-1][-1] == ".[course,api,serve]"
+    assert (tmp_path / "env" / ".lab").exists() and not (tmp_path / "env" / ".ready").exists()
+    scope["main"]()
+    assert (tmp_path / "env" / ".ready").exists()
+    assert not (tmp_path / "env" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    "said, status, words",
+    [
+        ("connection broken by 'NewConnectionError'", 0, "skipped: no network"),
+        ("ResolutionImpossible", 1, "could not install"),
+    ],
+)
+def test_peers_are_skipped_only_without_a_network(
+    monkeypatch, tmp_path, capsys, said, status, words
+):
+    peers = runpy.run_path(TOOLS / "peers.py")
+    scope = peers["main"].__globals__
+    monkeypatch.setitem(scope, "PLACE", tmp_path)
+    monkeypatch.setitem(scope, "make", lambda: None)
+    monkeypatch.setitem(scope, "install", lambda: (1, said))
+    assert peers["main"]() == status and words in capsys.readouterr().out
+    assert not (tmp_path / ".ready").exists()
+
+
+def workflow(name):
+    """The jobs of a workflow, after it was parsed."""
+    text = (ROOT / ".github/workflows" / name).read_text(encoding="utf-8")
+    found = yaml.safe_load(text)
+    assert found["permissions"] == {"contents": "read"}
+    return found["jobs"]
+
+
+def test_the_workflows_cover_versions_systems_and_peers():
+    jobs = workflow("test.yml")
+    everything, elsewhere = jobs["everything"], jobs["elsewhere"]
+    assert everything["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert everything["steps"][-1]["run"] == ".ci/run"
+    assert elsewhere["strategy"]["matrix"]["system"] == ["windows-latest", "macos-latest"]
+    ran = [step["run"] for step in elsewhere["steps"] if "run" in step]
+    assert "python tools/check.py --quick" in ran and not any("make" in line for line in ran)
+    peers = [step.get("run", "") for step in workflow("peers.yml")["peers"]["steps"]]
+    assert any("-U trl liger-kernel transformers" in line for line in peers)
+    assert any("tests/test_peers.py" in line for line in peers)
+
+
+def test_hooks_before_a_commit_fetch_nothing():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    hooks = config["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff-format", "ruff-check", "mypy"]
+    assert all(hook["language"] == "system" for hook in hooks)
 
 
 def test_jupyterlab_is_told_not_to_ask_for_news_in_words_it_knows(tmp_path):
     runpy.run_path(TOOLS / "environment.py")["quieten"](tmp_path)
-    (name, chosen), = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text()).items()
+    ((name, chosen),) = json.loads(
+        (tmp_path / "share/jupyter/lab/settings/overrides.json").read_text()
+    ).items()
     plugin, schema = name.split(":")
-    known = json.loads((Path(sys.prefix) / "share/jupyter/lab/schemas" / plugin / f"{schema}.json").read_text())
+    known = json.loads(
+        (Path(sys.prefix) / "share/jupyter/lab/schemas" / plugin / f"{schema}.json").read_text()
+    )
     allowed = [kind["const"] for kind in known["properties"]["fetchNews"]["oneOf"]]
     assert chosen == {"fetchNews": "false", "checkForUpdates": False} and "false" in allowed
     assert known["properties"]["checkForUpdates"]["type"] == "boolean"

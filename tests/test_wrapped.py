@@ -1,4 +1,5 @@
-"""Wrapped or not, on either side, padded anyhow: the same loss and gradients as the bare model, one row at a time."""
+"""Wrapped or not, on either side, padded anyhow: the same loss and gradients as the bare model, one
+row at a time."""
 
 import copy
 
@@ -8,28 +9,66 @@ import torch.nn.functional as F
 import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trainer_resume import arguments
 from torch import nn
+from trainers import arguments
 
 import kdlab as kd
-from kdlab.trainer import DistillationTrainer
-from kdlab.wrapped import inside, takes
+from kdlab.base.wrapped import inside, takes
+from kdlab.training.trainer import DistillationTrainer
 
 V = 32
-SIZES = {"vocab_size": V, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16,
-         "initializer_range": 0.4, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 3,
-         "pad_token_id": 0}
-GPT = {"vocab_size": V, "n_embd": 8, "n_head": 2, "n_layer": 2, "n_positions": 32, "initializer_range": 0.4,
-       "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+SIZES = {
+    "vocab_size": V,
+    "hidden_size": 8,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "intermediate_size": 16,
+    "initializer_range": 0.4,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "num_labels": 3,
+    "pad_token_id": 0,
+}
+GPT = {
+    "vocab_size": V,
+    "n_embd": 8,
+    "n_head": 2,
+    "n_layer": 2,
+    "n_positions": 32,
+    "initializer_range": 0.4,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}
 KINDS = {  # how to build it, and a linear layer for LoRA
     "BERT on pairs": (hf.BertForSequenceClassification, hf.BertConfig(**SIZES), "query"),
-    "RoBERTa": (hf.RobertaForSequenceClassification, hf.RobertaConfig(**SIZES | {"pad_token_id": 1}), "query"),
+    "RoBERTa": (
+        hf.RobertaForSequenceClassification,
+        hf.RobertaConfig(**SIZES | {"pad_token_id": 1}),
+        "query",
+    ),
     "GPT-2": (hf.GPT2LMHeadModel, hf.GPT2Config(**GPT), "c_attn"),
     "Llama": (hf.LlamaForCausalLM, hf.LlamaConfig(**SIZES), "q_proj"),
-    "OPT": (hf.OPTForCausalLM, hf.OPTConfig(vocab_size=V, hidden_size=8, num_attention_heads=2, num_hidden_layers=2,
-                                            ffn_dim=16, word_embed_proj_dim=8, dropout=0.0, init_std=0.4), "q_proj"),
-    "BLOOM": (hf.BloomForCausalLM, hf.BloomConfig(vocab_size=V, hidden_size=8, n_head=2, n_layer=2,
-                                                  initializer_range=0.4), "query_key_value")}
+    "OPT": (
+        hf.OPTForCausalLM,
+        hf.OPTConfig(
+            vocab_size=V,
+            hidden_size=8,
+            num_attention_heads=2,
+            num_hidden_layers=2,
+            ffn_dim=16,
+            word_embed_proj_dim=8,
+            dropout=0.0,
+            init_std=0.4,
+        ),
+        "q_proj",
+    ),
+    "BLOOM": (
+        hf.BloomForCausalLM,
+        hf.BloomConfig(vocab_size=V, hidden_size=8, n_head=2, n_layer=2, initializer_range=0.4),
+        "query_key_value",
+    ),
+}
 
 
 class Around(nn.Module):
@@ -52,12 +91,14 @@ def lora(model, kind, task=None):
     return wrapped
 
 
-WRAPPERS = {"bare": lambda m, kind: m,
-            "LoRA": lora,  # fresh: B is 0, so it is the same function as its base
-            "LoRA by task": lambda m, kind: lora(m, kind, "CAUSAL_LM" if m.can_generate() else "SEQ_CLS"),
-            "compiled": lambda m, kind: torch.compile(m, backend="eager"),
-            "a module around it": lambda m, kind: Around(m),
-            "two around it": lambda m, kind: Around(nn.DataParallel(Around(m)))}
+WRAPPERS = {
+    "bare": lambda m, kind: m,
+    "LoRA": lora,  # fresh: B is 0, so it is the same function as its base
+    "LoRA by task": lambda m, kind: lora(m, kind, "CAUSAL_LM" if m.can_generate() else "SEQ_CLS"),
+    "compiled": lambda m, kind: torch.compile(m, backend="eager"),
+    "a module around it": lambda m, kind: Around(m),
+    "two around it": lambda m, kind: Around(nn.DataParallel(Around(m))),
+}
 
 
 def build(kind, seed):
@@ -76,13 +117,18 @@ def rows_of(kind, lengths, seed=0):
             found.append({"input_ids": ids, "labels": ids})
         else:
             row = {"input_ids": ids, "labels": int(torch.randint(3, (1,), generator=g))}
-            second = {"token_type_ids": [0] * (n // 2) + [1] * (n - n // 2)} if kind == "BERT on pairs" else {}
+            second = (
+                {"token_type_ids": [0] * (n // 2) + [1] * (n - n // 2)}
+                if kind == "BERT on pairs"
+                else {}
+            )
             found.append(row | second)
     return found
 
 
 def reference(student, teacher, rows):
-    """The mean KL(teacher ‖ student) over what counts, each row alone and unpadded, in plain torch."""
+    """The mean KL(teacher ‖ student) over what counts, each row alone and unpadded, in plain
+    torch."""
     total, count = 0.0, 0
     for row in rows:
         inputs = {k: torch.tensor([v]) for k, v in row.items() if k != "labels"}
@@ -90,13 +136,18 @@ def reference(student, teacher, rows):
         if isinstance(row["labels"], list):
             z, p = z[:-1], p[:-1]
         z, p = z.reshape(-1, z.shape[-1]), p.reshape(-1, z.shape[-1])
-        total, count = total + F.kl_div(z.log_softmax(-1), p.log_softmax(-1), reduction="sum", log_target=True), \
-            count + len(z)
+        total, count = (
+            total
+            + F.kl_div(z.log_softmax(-1), p.log_softmax(-1), reduction="sum", log_target=True),
+            count + len(z),
+        )
     return total / count
 
 
 def objective_of(kind):
-    return kd.TokenLoss() if "LM" in KINDS[kind][0].__name__ else kd.KDLoss(temperature=1.0, alpha=1.0)
+    return (
+        kd.TokenLoss() if "LM" in KINDS[kind][0].__name__ else kd.KDLoss(temperature=1.0, alpha=1.0)
+    )
 
 
 def compare(tmp_path, kind, wrap_student, wrap_teacher, lengths, side):
@@ -106,20 +157,30 @@ def compare(tmp_path, kind, wrap_student, wrap_teacher, lengths, side):
     gradients = torch.autograd.grad(expected, params, allow_unused=True)
     pad = student.config.pad_token_id or 0
     wrapped = [WRAPPERS[w](m, kind) for w, m in ((wrap_student, student), (wrap_teacher, teacher))]
-    trainer = DistillationTrainer(wrapped[0], arguments(tmp_path, remove_unused_columns=False), teacher=wrapped[1],
-                                  objective=objective_of(kind))
-    loss = trainer.compute_loss(trainer.model, kd.Collator(side=side, pad=pad)(rows_of(kind, lengths)))
+    trainer = DistillationTrainer(
+        wrapped[0],
+        arguments(tmp_path, remove_unused_columns=False),
+        teacher=wrapped[1],
+        objective=objective_of(kind),
+    )
+    loss = trainer.compute_loss(
+        trainer.model, kd.Collator(side=side, pad=pad)(rows_of(kind, lengths))
+    )
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
     loss.backward()
     for name, p, g in zip(names, params, gradients, strict=True):
-        if g is not None and not (wrap_student == "LoRA by task" and "classifier" in name):  # its copy learns there
+        if g is not None and not (
+            wrap_student == "LoRA by task" and "classifier" in name
+        ):  # its copy learns there
             assert (p.grad - g).abs().max() < 1e-9, name
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_a_wrapped_student_and_a_wrapped_teacher_are_what_they_are_bare(tmp_path, wrapper, kind, side):
+def test_a_wrapped_student_and_a_wrapped_teacher_are_what_they_are_bare(
+    tmp_path, wrapper, kind, side
+):
     if wrapper == "compiled" and kind not in ("BERT on pairs", "GPT-2"):
         pytest.skip("two architectures compiled are enough, each takes seconds")
     compare(tmp_path, kind, wrapper, "bare", [5, 3, 7], side)
@@ -127,11 +188,16 @@ def test_a_wrapped_student_and_a_wrapped_teacher_are_what_they_are_bare(tmp_path
 
 
 @settings(max_examples=25)
-@given(kind=st.sampled_from(["BERT on pairs", "GPT-2", "Llama"]), side=st.sampled_from(["left", "right"]),
-       student=st.sampled_from(["bare", "LoRA", "LoRA by task", "two around it"]),
-       teacher=st.sampled_from(["bare", "LoRA", "LoRA by task", "two around it"]),
-       lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4))
-def test_any_wrapper_on_either_side_with_any_padding(tmp_path_factory, kind, side, student, teacher, lengths):
+@given(
+    kind=st.sampled_from(["BERT on pairs", "GPT-2", "Llama"]),
+    side=st.sampled_from(["left", "right"]),
+    student=st.sampled_from(["bare", "LoRA", "LoRA by task", "two around it"]),
+    teacher=st.sampled_from(["bare", "LoRA", "LoRA by task", "two around it"]),
+    lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4),
+)
+def test_any_wrapper_on_either_side_with_any_padding(
+    tmp_path_factory, kind, side, student, teacher, lengths
+):
     compare(tmp_path_factory.mktemp("run"), kind, student, teacher, lengths, side)
 
 
@@ -141,8 +207,12 @@ def test_columns_of_a_data_set_reach_a_wrapped_model(tmp_path):
     rows = rows_of("BERT on pairs", [6, 6, 6, 6])
     for wrapper in ("bare", "LoRA", "a module around it"):
         student = WRAPPERS[wrapper](build("BERT on pairs", 1), "BERT on pairs")
-        trainer = DistillationTrainer(student, arguments(tmp_path), teacher=build("BERT on pairs", 2),
-                                      train_dataset=Dataset.from_list(rows))
+        trainer = DistillationTrainer(
+            student,
+            arguments(tmp_path),
+            teacher=build("BERT on pairs", 2),
+            train_dataset=Dataset.from_list(rows),
+        )
         assert "token_type_ids" in next(iter(trainer.get_train_dataloader())), wrapper
 
 
@@ -158,20 +228,35 @@ def test_a_forward_that_names_nothing_at_all_is_refused_where_columns_would_be_d
     assert takes(Anything()) is None
     with pytest.raises(ValueError, match="remove_unused_columns=False"):
         DistillationTrainer(build("BERT on pairs", 1), arguments(tmp_path), teacher=Anything())
-    trainer = DistillationTrainer(build("BERT on pairs", 1), arguments(tmp_path, remove_unused_columns=False),
-                                  teacher=Anything().double(), objective=kd.KDLoss(alpha=1.0))
-    assert trainer.compute_loss(trainer.model, kd.Collator()(rows_of("BERT on pairs", [4, 4]))).item() > 0
+    trainer = DistillationTrainer(
+        build("BERT on pairs", 1),
+        arguments(tmp_path, remove_unused_columns=False),
+        teacher=Anything().double(),
+        objective=kd.KDLoss(alpha=1.0),
+    )
+    assert (
+        trainer.compute_loss(trainer.model, kd.Collator()(rows_of("BERT on pairs", [4, 4]))).item()
+        > 0
+    )
 
 
 def test_what_a_compiled_model_cannot_do_is_refused_in_words(tmp_path):
     student, teacher = build("BERT on pairs", 1), build("BERT on pairs", 2)
     with pytest.raises(ValueError, match="hidden: argument must be None for a compiled model"):
-        DistillationTrainer(torch.compile(student, backend="eager"), arguments(tmp_path), teacher=teacher,
-                            hidden=kd.LayerMap([(0, 1)]))
+        DistillationTrainer(
+            torch.compile(student, backend="eager"),
+            arguments(tmp_path),
+            teacher=teacher,
+            hidden=kd.LayerMap([(0, 1)]),
+        )
     llamas = build("Llama", 1), build("Llama", 2)
     with pytest.raises(ValueError, match="fused: argument must be False or 'auto'.*not compiled"):
-        DistillationTrainer(llamas[0], arguments(tmp_path), teacher=torch.compile(llamas[1], backend="eager"),
-                            fused=True)
+        DistillationTrainer(
+            llamas[0],
+            arguments(tmp_path),
+            teacher=torch.compile(llamas[1], backend="eager"),
+            fused=True,
+        )
 
 
 def test_evaluation_of_a_wrapped_student_has_a_loss(tmp_path):
@@ -179,7 +264,9 @@ def test_evaluation_of_a_wrapped_student_has_a_loss(tmp_path):
     found = []
     for wrapper in ("bare", "a module around it"):
         student = WRAPPERS[wrapper](build("Llama", 1), "Llama")
-        trainer = DistillationTrainer(student, arguments(tmp_path), teacher=build("Llama", 2), eval_dataset=rows)
+        trainer = DistillationTrainer(
+            student, arguments(tmp_path), teacher=build("Llama", 2), eval_dataset=rows
+        )
         found.append(trainer.evaluate()["eval_loss"])
     assert found[0] == pytest.approx(found[1], abs=1e-7) and found[0] > 0
 

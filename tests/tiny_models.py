@@ -6,19 +6,53 @@ import torch
 import transformers as hf
 
 V, H = 40, 12
-SIZES = dict(vocab_size=V, hidden_size=H, num_attention_heads=3, intermediate_size=16, max_position_embeddings=24,
-             num_hidden_layers=4, initializer_range=0.3)
+SIZES = dict(
+    vocab_size=V,
+    hidden_size=H,
+    num_attention_heads=3,
+    intermediate_size=16,
+    max_position_embeddings=24,
+    num_hidden_layers=4,
+    initializer_range=0.3,
+)
 SLIDING = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 FAMILIES = {
     "BERT": (hf.BertForSequenceClassification, hf.BertConfig(**SIZES), "bert.encoder.layer"),
-    "RoBERTa": (hf.RobertaForSequenceClassification, hf.RobertaConfig(**SIZES), "roberta.encoder.layer"),
+    "RoBERTa": (
+        hf.RobertaForSequenceClassification,
+        hf.RobertaConfig(**SIZES),
+        "roberta.encoder.layer",
+    ),
     "ELECTRA": (hf.ElectraModel, hf.ElectraConfig(embedding_size=8, **SIZES), "encoder.layer"),
-    "DistilBERT": (hf.DistilBertForSequenceClassification, hf.DistilBertConfig(
-        vocab_size=V, dim=H, n_heads=3, hidden_dim=16, n_layers=4, max_position_embeddings=24, initializer_range=0.3),
-        "distilbert.transformer.layer"),
-    "Llama": (hf.LlamaForCausalLM, hf.LlamaConfig(tie_word_embeddings=True, head_dim=4, **SIZES), "model.layers"),
-    "Qwen2": (hf.Qwen2ForCausalLM, hf.Qwen2Config(sliding_window=3, use_sliding_window=True, layer_types=SLIDING,
-                                            **SIZES | dict(num_key_value_heads=1)), "model.layers")}
+    "DistilBERT": (
+        hf.DistilBertForSequenceClassification,
+        hf.DistilBertConfig(
+            vocab_size=V,
+            dim=H,
+            n_heads=3,
+            hidden_dim=16,
+            n_layers=4,
+            max_position_embeddings=24,
+            initializer_range=0.3,
+        ),
+        "distilbert.transformer.layer",
+    ),
+    "Llama": (
+        hf.LlamaForCausalLM,
+        hf.LlamaConfig(tie_word_embeddings=True, head_dim=4, **SIZES),
+        "model.layers",
+    ),
+    "Qwen2": (
+        hf.Qwen2ForCausalLM,
+        hf.Qwen2Config(
+            sliding_window=3,
+            use_sliding_window=True,
+            layer_types=SLIDING,
+            **SIZES | dict(num_key_value_heads=1),
+        ),
+        "model.layers",
+    ),
+}
 ENCODERS = ["BERT", "RoBERTa", "ELECTRA", "DistilBERT"]
 
 

@@ -1,4 +1,5 @@
-"""Execute the lessons, each from a fresh kernel: python tools/course.py [--build DIR] [notebook ...]
+"""Execute the lessons, each from a fresh kernel: python tools/course.py [--build DIR] [notebook
+...]
 
 Keeps the executed copies and HTML pages in build/, and stops at the first claim or cell that fails.
 """
@@ -30,9 +31,14 @@ def main():
         page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
         (options.build / f"{path.stem}.html").write_text(page, encoding="utf-8")
         total += seconds
-        print("\r" * sys.stdout.isatty() + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  ok",
-              flush=True)
-    print(f"{len(paths)} lessons in {total:.0f} s; executed copies and HTML in {options.build.name}/")
+        print(
+            "\r" * sys.stdout.isatty()
+            + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  ok",
+            flush=True,
+        )
+    print(
+        f"{len(paths)} lessons in {total:.0f} s; executed copies and HTML in {options.build.name}/"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Serve the demos as apps with Voilà, on this machine only, behind a token: python tools/demos.py [--port N]
+"""Serve the demos as apps with Voilà, on this machine only, behind a token: python tools/demos.py
+[--port N]
 
-Prints the address to open; a port that is taken moves on to another. Ctrl-C ends the server and its kernels.
-Nothing comes from a CDN: the templates in tools/voila leave out what Voilà's own would load from one.
-"""
+Prints the address to open; a port that is taken moves on to another. Ctrl-C ends the server and its
+kernels. Nothing comes from a CDN: the templates in tools/voila leave out what Voilà's own would
+load from one."""
 
 import argparse
 import os
@@ -14,16 +15,31 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the kernels
 os.environ["JUPYTER_PATH"] = os.pathsep.join(
-    filter(None, [str(Path(__file__).resolve().parent / "voila"), os.environ.get("JUPYTER_PATH")]))
+    filter(None, [str(Path(__file__).resolve().parent / "voila"), os.environ.get("JUPYTER_PATH")])
+)
 
 
 def settings(directory, port, token):
-    """What Voilà is asked for: loopback only, the token, our templates, and no override of them by an address."""
-    return {"Voila": {"ip": "127.0.0.1", "port": port, "token": token, "root_dir": str(directory),
-                      "open_browser": True, "log_level": "WARN"},
-            "VoilaConfiguration": {"template": "kdlab", "classic_tree": True, "allow_template_override": "NO",
-                                   "allow_theme_override": "NO", "show_tracebacks": False},
-            "VoilaExporter": {"nb_ipywidgets_js": {}}}
+    """What Voilà is asked for: loopback only, the token, our templates, and no override of them by
+    an address."""
+    return {
+        "Voila": {
+            "ip": "127.0.0.1",
+            "port": port,
+            "token": token,
+            "root_dir": str(directory),
+            "open_browser": True,
+            "log_level": "WARN",
+        },
+        "VoilaConfiguration": {
+            "template": "kdlab",
+            "classic_tree": True,
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "show_tracebacks": False,
+        },
+        "VoilaExporter": {"nb_ipywidgets_js": {}},
+    }
 
 
 def main():
@@ -43,17 +59,23 @@ def main():
     token = options.token or secrets.token_urlsafe(24)
 
     class Served(Voila):
-        """Voilà, which says where it is in place of opening a browser: its own log hides the token."""
+        """Voilà, which says where it is in place of opening a browser: its own log hides the
+        token."""
 
         def launch_browser(self):
             here = f"http://127.0.0.1:{self.port}/"
-            print("Demos, for this machine only; Ctrl-C ends them.", f"\n  all:  {here}?token={token}", flush=True)
+            print(
+                "Demos, for this machine only; Ctrl-C ends them.",
+                f"\n  all:  {here}?token={token}",
+                flush=True,
+            )
             for path in demos:
                 print(f"  {path.stem}:  {here}voila/render/{path.name}?token={token}", flush=True)
 
     app = Served(config=Config(settings(options.directory, options.port, token)))
     app.initialize([])
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
+    # a shell's background job would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app.start()
     print("Ended.")
 

@@ -1,8 +1,8 @@
 """Execute the committed lessons again, in place: python tools/execute.py [notebook ...]
 
-A lesson is written only when all its cells ran, in one step, with the same metadata on every machine.
-`make execute` runs this inside tools/offline.py, as nbval does, so that both see the same surroundings.
-"""
+A lesson is written only when all its cells ran, in one step, with the same metadata on every
+machine. `make execute` runs this inside tools/offline.py, as nbval does, so that both see the same
+surroundings."""
 
 import base64
 import sys
@@ -11,9 +11,27 @@ from pathlib import Path
 from runner import CellError, lessons, read, run, write
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
-MAP = "01_soft_targets", "Where distillation helps", Path(__file__).parents[1] / "docs" / "map.png"  # for the README
-NOISE = ("execution", "ExecuteTime", "papermill", "vscode", "collapsed", "scrolled")  # clocks and editors
+LANGUAGE = {
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "pygments_lexer": "ipython3",
+}
+# for the README
+MAP = (
+    "01_soft_targets",
+    "Where distillation helps",
+    Path(__file__).parents[1] / "docs" / "map.png",
+)
+# clocks and editors
+NOISE = (
+    "execution",
+    "ExecuteTime",
+    "papermill",
+    "vscode",
+    "collapsed",
+    "scrolled",
+)
 
 
 def normalise(notebook):
@@ -44,8 +62,11 @@ def main():
         if path.stem == MAP[0]:
             MAP[2].parent.mkdir(exist_ok=True)
             MAP[2].write_bytes(picture(notebook, MAP[1]))
-        print("\r" * sys.stdout.isatty() + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  written",
-              flush=True)
+        print(
+            "\r" * sys.stdout.isatty()
+            + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  written",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Grade a folder of submissions: python tools/grade.py DIR [--out DIR] [--limit S] [--total S] [--strict]
+"""Grade a folder of submissions: python tools/grade.py DIR [--out DIR] [--limit S] [--total S]
+[--strict]
 
-DIR/<student>/…/<any name>.ipynb → a gradebook (SQLite, nbgrader's), grades.csv and HTML feedback in build/grading/.
-This runs the students' code: in bubblewrap where the system has it; see docs/grading.md.
-"""
+DIR/<student>/…/<any name>.ipynb → a gradebook (SQLite, nbgrader's), grades.csv and HTML feedback in
+build/grading/. This runs the students' code: in bubblewrap where the system has it; see
+docs/grading.md."""
 
 import argparse
 import csv
@@ -30,7 +31,10 @@ from submissions import find, restored
 from traitlets.config import Config
 
 REMARKS = "remarks.json"
-MATHJAX = re.compile(r"<!-- Loading mathjax macro -->.*?<!-- End of mathjax configuration -->", re.DOTALL)  # a CDN's
+# a CDN's
+MATHJAX = re.compile(
+    r"<!-- Loading mathjax macro -->.*?<!-- End of mathjax configuration -->", re.DOTALL
+)
 
 
 class GradingError(Exception):
@@ -41,7 +45,11 @@ def course(out, student, homework):
     """nbgrader's view of one submission below `out`."""
     config = Config()
     config.CourseDirectory.update(root=str(out), student_id=student, assignment_id=homework)
-    return {"coursedir": CourseDirectory(config=config), "config": config, "log": logging.getLogger("kdlab.grading")}
+    return {
+        "coursedir": CourseDirectory(config=config),
+        "config": config,
+        "log": logging.getLogger("kdlab.grading"),
+    }
 
 
 def gradebook(out):
@@ -59,10 +67,15 @@ def prepare(out, name, settled):
             before = set(), 0
     now = {grade_id(cell) for cell in settled.cells if grade_id(cell)}
     if before[1] and before[0] != now:
-        raise GradingError(f"{name} has other cells than when {before[1]} submissions were graded into {_short(out)}/ "
-                           "(another secret?): use another OUT=")
+        raise GradingError(
+            f"{name} has other cells than when {before[1]} submissions were graded into"
+            f" {_short(out)}/ (another secret?): use another OUT="
+        )
     if before[1] and source.exists() and read(source) != settled:
-        print(f"{name} has changed since it was graded into {_short(out)}/ (another secret?): earlier grades stay")
+        print(
+            f"{name} has changed since it was graded into {_short(out)}/ (another secret?): earlier"
+            " grades stay"
+        )
     source.parent.mkdir(parents=True, exist_ok=True)
     write(settled, source)
     maker = GenerateAssignment(**course(out, ".", name))
@@ -71,7 +84,8 @@ def prepare(out, name, settled):
 
 
 def grade(out, one, reference, released, limits):
-    """Run one submission, write its grades and feedback; what came to light is added to its remarks."""
+    """Run one submission, write its grades and feedback; what came to light is added to its
+    remarks."""
     notebook, remarks = restored(reference, released, one.cells)
     one.remarks += remarks
     place = out / f"submitted/{one.student}/{one.homework}/{one.homework}.ipynb"
@@ -108,7 +122,8 @@ def _known(out, one):
 
 
 def feedback(out, one, released):
-    """nbgrader's HTML feedback, with the remarks on top, without hidden tests and without their tracebacks."""
+    """nbgrader's HTML feedback, with the remarks on top, without hidden tests and without their
+    tracebacks."""
     seen = {grade_id(cell): cell.source for cell in released.cells if grade_id(cell)}
 
     def told(notebook, resources):
@@ -147,14 +162,21 @@ def table(out, remarks):
                 rows[submission.student.id, assignment.name] = row
     for student, said in remarks.items():
         for homework, lines in said.items():
-            row = rows.setdefault((student, homework), {"total": "0", "max": most.get(homework, "")})
+            row = rows.setdefault(
+                (student, homework), {"total": "0", "max": most.get(homework, "")}
+            )
             row["remark"] = "; ".join(lines)
-    with (new := out / "grades.csv.new").open("w", newline="", encoding="utf-8-sig") as file:  # marked UTF-8
+    # marked UTF-8
+    with (new := out / "grades.csv.new").open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
-        writer.writerow(["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"])
+        writer.writerow(
+            ["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"]
+        )
         for (student, homework), row in sorted(rows.items()):
             points = [f"{row[n]:g}" if n in row else "" for n in sorted(questions)]
-            writer.writerow([student, homework, row["total"], row["max"], *points, row.get("remark", "")])
+            writer.writerow(
+                [student, homework, row["total"], row["max"], *points, row.get("remark", "")]
+            )
     new.replace(out / "grades.csv")
     return rows
 
@@ -179,15 +201,28 @@ def save(out, one, remarks):
 
 
 def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"):
-    """Grade every submission below `directory` into `out`. Raises GradingError and HomeworkError."""
+    """Grade every submission below `directory` into `out`. Raises GradingError and
+    HomeworkError."""
     if not directory.is_dir():
-        raise GradingError(f"SUBMITTED: expected a folder with a folder for each student, got {directory}")
+        raise GradingError(
+            f"SUBMITTED: expected a folder with a folder for each student, got {directory}"
+        )
     if re.search(r"[\[\]*?{}]", str(out)):
         raise GradingError(f"OUT: nbgrader takes none of []*?{{}} in a path, got {out}")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for alembic
+    # for alembic
+    os.environ["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    )
     known, secret, barred = instructors(instructor), the_secret(), sandbox.why_not()
-    print("Grading runs the students' code. " + (f"NO SANDBOX: {barred}." if barred else
-          "Their kernels run in bubblewrap: no network, no sight of this folder."), flush=True)
+    print(
+        "Grading runs the students' code. "
+        + (
+            f"NO SANDBOX: {barred}."
+            if barred
+            else "Their kernels run in bubblewrap: no network, no sight of this folder."
+        ),
+        flush=True,
+    )
     if barred and strict:
         raise GradingError("STRICT=1 and no sandbox: nothing was run")
     limits.inside = not barred
@@ -197,7 +232,9 @@ def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"
         raise GradingError(f"SUBMITTED: no student's folder in {directory}")
     out.mkdir(parents=True, exist_ok=True)
     _quiet(out)
-    remarks = json.loads((out / REMARKS).read_text(encoding="utf-8")) if (out / REMARKS).exists() else {}
+    remarks = (
+        json.loads((out / REMARKS).read_text(encoding="utf-8")) if (out / REMARKS).exists() else {}
+    )
     names = sorted({one.homework for one in found if one.cells is not None})
     references = {name: variant(read(known[name]), name, secret) for name in names}
     for name, settled in references.items():
@@ -208,10 +245,15 @@ def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"
             save(out, one, remarks)
             score = table(out, remarks)[one.student, one.homework]
             points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
-            print(f"{one.student:<20} {one.homework:<5} {points:<12} {'; '.join(one.remarks)}", flush=True)
+            print(
+                f"{one.student:<20} {one.homework:<5} {points:<12} {'; '.join(one.remarks)}",
+                flush=True,
+            )
     finally:
         table(out, remarks)
-    print(f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/")
+    print(
+        f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/"
+    )
 
 
 def _one(out, one, references, limits):
@@ -232,13 +274,23 @@ def main():
     parser.add_argument("submitted", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "grading")
     parser.add_argument("--limit", type=int, default=30, help="seconds a cell")
-    parser.add_argument("--total", type=int, help="seconds a submission; ten times --limit where not given")
+    parser.add_argument(
+        "--total", type=int, help="seconds a submission; ten times --limit where not given"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse to run without a sandbox")
-    parser.add_argument("--instructor", type=Path, default=HOMEWORK / "instructor", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--instructor", type=Path, default=HOMEWORK / "instructor", help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     try:
         limits = Limits(options.limit, options.total or 10 * options.limit)
-        run(options.submitted.resolve(), options.out.resolve(), limits, options.strict, options.instructor.resolve())
+        run(
+            options.submitted.resolve(),
+            options.out.resolve(),
+            limits,
+            options.strict,
+            options.instructor.resolve(),
+        )
     except (GradingError, HomeworkError) as error:
         return f"make grade: {error}"
 
@@ -247,4 +299,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted: the submissions listed above are graded; run it again for the others.")
+        sys.exit(
+            "\nInterrupted: the submissions listed above are graded; run it again for the others."
+        )

@@ -1,7 +1,8 @@
-"""Run one submission, cell by cell, and say which checks passed: a check counts only when it ran to its end.
+"""Run one submission, cell by cell, and say which checks passed: a check counts only when it ran to
+its end.
 
-Whatever a submission does to its kernel costs at most the time limits and the questions where it does it.
-"""
+Whatever a submission does to its kernel costs at most the time limits and the questions where it
+does it."""
 
 import ast
 import base64
@@ -43,7 +44,11 @@ class Client(NotebookClient):
 
     def output(self, outs, msg, display_id, cell_index):
         self.printed += len(str(msg["content"]))
-        return super().output(outs, msg, display_id, cell_index) if self.printed < LARGEST_OUTPUT else None
+        return (
+            super().output(outs, msg, display_id, cell_index)
+            if self.printed < LARGEST_OUTPUT
+            else None
+        )
 
 
 class Session:
@@ -54,12 +59,22 @@ class Session:
         try:
             scratch = self.stack.enter_context(sandbox.scratch_directory())
             manager = sandbox.kernel_manager(scratch, limits.inside)
-            self.client = Client(new_notebook(), km=manager, startup_timeout=120, record_timing=False,
-                                 resources={"metadata": {"path": str(scratch / "work")}}, shutdown_kernel="immediate",
-                                 extra_arguments=["--IPKernelApp.log_level=CRITICAL",
-                                                  "--HistoryManager.hist_file=:memory:"])
+            self.client = Client(
+                new_notebook(),
+                km=manager,
+                startup_timeout=120,
+                record_timing=False,
+                resources={"metadata": {"path": str(scratch / "work")}},
+                shutdown_kernel="immediate",
+                extra_arguments=[
+                    "--IPKernelApp.log_level=CRITICAL",
+                    "--HistoryManager.hist_file=:memory:",
+                ],
+            )
             self.stack.callback(sandbox.kill, manager)
-            self.stack.enter_context(self.client.setup_kernel(env=sandbox.environment(scratch), cleanup_kc=True))
+            self.stack.enter_context(
+                self.client.setup_kernel(env=sandbox.environment(scratch), cleanup_kc=True)
+            )
             for cell in setup:
                 self.run(cell, CONTEXT_SECONDS)
             self.run_quietly(f"exec({GUARD!r}, {{'token': {self.token!r}}})", CONTEXT_SECONDS)
@@ -69,8 +84,12 @@ class Session:
             raise
 
     def run(self, cell, seconds):
-        """"ok", "error", "time" or "lost"; the outputs are in the cell."""
-        self.client.timeout, self.client.printed, self.client.nb.cells = max(1, math.ceil(seconds)), 0, [cell]
+        """ "ok", "error", "time" or "lost"; the outputs are in the cell."""
+        self.client.timeout, self.client.printed, self.client.nb.cells = (
+            max(1, math.ceil(seconds)),
+            0,
+            [cell],
+        )
         try:
             self.client.execute_cell(cell, 0, execution_count=None)
         except CellExecutionError:
@@ -88,7 +107,10 @@ class Session:
         self.run_quietly(f"__import__('sys').modules[{self.token!r}].keep({sorted(names)!r})")
 
     def restore(self, names, dropped):
-        call = f"__import__('sys').modules[{self.token!r}].restore({sorted(names)!r}, {sorted(dropped)!r})"
+        call = (
+            f"__import__('sys').modules[{self.token!r}].restore({sorted(names)!r},"
+            f" {sorted(dropped)!r})"
+        )
         return self.run_quietly(call)
 
     def close(self):
@@ -104,35 +126,51 @@ def bound(source):
         elif isinstance(node, ast.Import | ast.ImportFrom):
             found |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
         else:
-            found |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)
-                      and isinstance(name.ctx, ast.Store)}
+            found |= {
+                name.id
+                for name in ast.walk(node)
+                if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+            }
     return found
 
 
 def question(cell):
-    """"hw1-q2" for a cell of question 2, "" for any other."""
+    """ "hw1-q2" for a cell of question 2, "" for any other."""
     found = re.match(r"hw\d+-q\d+(?=-|$)", grade_id(cell))
     return found[0] if found else ""
 
 
 def kind(cell):
     marks = cell.metadata.get("nbgrader", {})
-    return "own" if not grade_id(cell) else "answer" if marks.get("solution") else \
-        "check" if marks.get("grade") else "context"
+    return (
+        "own"
+        if not grade_id(cell)
+        else "answer"
+        if marks.get("solution")
+        else "check"
+        if marks.get("grade")
+        else "context"
+    )
 
 
 def mark(notebook, reference, limits):
-    """Execute a restored submission in place; every check cell then holds an error unless it passed. → remarks.
+    """Execute a restored submission in place; every check cell then holds an error unless it
+    passed. → remarks.
 
     reference: the settled instructor notebook, which says what names the checks may rely on.
     """
     code = [cell for cell in reference.cells if cell.cell_type == "code" and grade_id(cell)]
     free = set().union(*(bound(cell.source) for cell in code if kind(cell) == "answer"))
-    context = {grade_id(cell): bound(cell.source) - free for cell in code if kind(cell) == "context"}
+    context = {
+        grade_id(cell): bound(cell.source) - free for cell in code if kind(cell) == "context"
+    }
     setup = [cell for cell in notebook.cells if kind(cell) == "context" and not question(cell)]
     session, spent, losses, barred, replay, remarks = None, 0.0, {}, set(), [], []
     names = set().union(*(context[grade_id(cell)] for cell in setup))
-    cells, place = [cell for cell in notebook.cells if cell.cell_type == "code" and cell not in setup], ""
+    cells, place = (
+        [cell for cell in notebook.cells if cell.cell_type == "code" and cell not in setup],
+        "",
+    )
     for cell in cells:
         if kind(cell) == "check":
             _refuse(cell, "NotRun", "this check was not run")
@@ -145,7 +183,10 @@ def mark(notebook, reference, limits):
             if session is None:
                 session = Session([_fresh(c) for c in setup], names, limits)
                 for earlier in [c for c, its in replay if its in ("own", place)]:
-                    session.run(_fresh(earlier), limits.cell if kind(earlier) != "context" else CONTEXT_SECONDS)
+                    session.run(
+                        _fresh(earlier),
+                        limits.cell if kind(earlier) != "context" else CONTEXT_SECONDS,
+                    )
                     if kind(earlier) == "context":
                         session.keep(context[grade_id(earlier)])
             outcome, seconds = _run(session, cell, names, context, place, limits, spent)
@@ -173,14 +214,17 @@ def _fresh(cell):
 
 
 def _run(session, cell, names, context, place, limits, spent):
-    """Run one cell, with the guard around what the grader relies on: (outcome, the student's seconds)."""
+    """Run one cell, with the guard around what the grader relies on: (outcome, the student's
+    seconds)."""
     started = time.monotonic()
     if kind(cell) == "context":
         outcome = session.run(cell, CONTEXT_SECONDS)
         session.keep(context[grade_id(cell)])
         return outcome, 0.0 if outcome == "ok" else time.monotonic() - started
     if kind(cell) == "check":
-        mine = names | set().union(*(kept for key, kept in context.items() if key.startswith(f"{place}-")))
+        mine = names | set().union(
+            *(kept for key, kept in context.items() if key.startswith(f"{place}-"))
+        )
         used = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
         if session.restore(mine, {name for name in used if hasattr(builtins, name)}) != "ok":
             _failed(cell, "lost", limits)  # its kernel does as it is told no more
@@ -195,7 +239,9 @@ def _run(session, cell, names, context, place, limits, spent):
 def _failed(cell, outcome, limits):
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if outcome == "error" and errors:
-        cell.outputs = errors[-1:] + [output for output in cell.outputs if output.output_type != "error"]
+        cell.outputs = errors[-1:] + [
+            output for output in cell.outputs if output.output_type != "error"
+        ]
     elif outcome == "error":
         _refuse(cell, "Failed", "this check did not run to its end")
     elif outcome == "time":
@@ -209,9 +255,12 @@ def _refuse(cell, name, reason):
 
 
 def _said(cell, outcome, limits):
-    """A remark about a cell that a person should hear of; a check that merely fails is in the points."""
+    """A remark about a cell that a person should hear of; a check that merely fails is in the
+    points."""
     what = grade_id(cell) or "a cell of the student's own"
-    error = next((output.ename for output in cell.get("outputs", []) if output.output_type == "error"), "")
+    error = next(
+        (output.ename for output in cell.get("outputs", []) if output.output_type == "error"), ""
+    )
     if outcome == "time":
         return [f"{what} ran over its {limits.cell} s"]
     if outcome == "lost":
@@ -222,7 +271,8 @@ def _said(cell, outcome, limits):
 
 
 def _tidy(cell):
-    """Keep of the outputs what is safe to show and cannot be taken for a grade: text, PNG, errors."""
+    """Keep of the outputs what is safe to show and cannot be taken for a grade: text, PNG,
+    errors."""
     if cell.cell_type != "code":
         return
     kept = []
@@ -230,17 +280,28 @@ def _tidy(cell):
         if output.output_type == "stream":
             kept.append(new_output("stream", name="stdout", text=str(output.text)[:LARGEST_OUTPUT]))
         elif output.output_type == "error":
-            kept.append(new_output("error", ename=str(output.ename), evalue=str(output.evalue)[:2000],
-                                   traceback=[str(line)[:20_000] for line in output.traceback][-100:]))
+            kept.append(
+                new_output(
+                    "error",
+                    ename=str(output.ename),
+                    evalue=str(output.evalue)[:2000],
+                    traceback=[str(line)[:20_000] for line in output.traceback][-100:],
+                )
+            )
         else:
-            data = {key: str(value) for key, value in output.get("data", {}).items()
-                    if key == "text/plain" or key == "image/png" and _is_png(value)}
+            data = {
+                key: str(value)
+                for key, value in output.get("data", {}).items()
+                if key == "text/plain" or key == "image/png" and _is_png(value)
+            }
             kept += [new_output("display_data", data=data)] if data else []
     cell.outputs, cell.execution_count = kept, None
 
 
 def _is_png(value):
     try:
-        return base64.b64decode(value, validate=False)[:4] == b"\x89PNG" and re.fullmatch(r"[\w+/=\s]*", value)
+        return base64.b64decode(value, validate=False)[:4] == b"\x89PNG" and re.fullmatch(
+            r"[\w+/=\s]*", value
+        )
     except (ValueError, TypeError):
         return False

@@ -18,7 +18,9 @@ class CellError(Exception):
 
 def lessons(names=()):
     """The notebooks named, or every lesson in order."""
-    paths = [Path(name).resolve() for name in names] or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    paths = [Path(name).resolve() for name in names] or sorted(
+        (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+    )
     if not paths:
         sys.exit("no lesson found in notebooks/")
     for path in paths:
@@ -28,7 +30,8 @@ def lessons(names=()):
 
 
 def run(path, notebook):
-    """Execute every cell of `notebook` in the directory of `path`; the seconds it took. Raises CellError."""
+    """Execute every cell of `notebook` in the directory of `path`; the seconds it took. Raises
+    CellError."""
     started = time.perf_counter()
     notebook.metadata.pop("widgets", None)  # nothing of an earlier run may stay behind
     for cell in notebook.cells:
@@ -36,23 +39,37 @@ def run(path, notebook):
     # progress bars would stay in the outputs, and the kernel chooses its own matplotlib backend
     env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
     env |= {"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True,
-                            resources={"metadata": {"path": str(path.parent)}}, shutdown_kernel="immediate",
-                            extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+        shutdown_kernel="immediate",
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+    )
     client.reset_execution_trackers()
-    with client.setup_kernel(env=env):  # cell by cell, because client.execute() makes a traceback of Ctrl-C
+    # cell by cell, because client.execute() makes a traceback of Ctrl-C
+    with client.setup_kernel(env=env):
         for i, cell in enumerate(notebook.cells):
             if sys.stdout.isatty():
                 place = f"cell {i + 1:>3} of {len(notebook.cells)}"
-                print(f"\r{path.stem:<28} {place}  {time.perf_counter() - started:5.0f} s ", end="", flush=True)
+                print(
+                    f"\r{path.stem:<28} {place}  {time.perf_counter() - started:5.0f} s ",
+                    end="",
+                    flush=True,
+                )
             try:
                 client.execute_cell(cell, i, execution_count=client.code_cells_executed + 1)
             except CellExecutionError as error:
                 raise CellError(_where(path, notebook, i) + _last_words(error)) from None
             except DeadKernelError:
-                raise CellError(_where(path, notebook, i) + "the kernel died (out of memory?)") from None
+                raise CellError(
+                    _where(path, notebook, i) + "the kernel died (out of memory?)"
+                ) from None
     for out in (out for cell in notebook.cells for out in cell.get("outputs", [])):
-        # no widget views: without a kernel each shows an error where its picture could be, or asks a CDN for a manager
+        # no widget views: without a kernel each shows an error where its picture could be, or asks
+        # a CDN for a manager
         out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return time.perf_counter() - started
 

@@ -1,8 +1,8 @@
-"""A kernel for someone else's code: in a scratch directory, and in bubblewrap where the system has it.
+"""A kernel for someone else's code: in a scratch directory, and in bubblewrap where the system has
+it.
 
-Inside bubblewrap it has no network, and sees a read-only system, this Python, the kdlab package and its scratch
-directory; not the rest of the repository, the home directory or another process.
-"""
+Inside bubblewrap it has no network, and sees a read-only system, this Python, the kdlab package and
+its scratch directory; not the rest of the repository, the home directory or another process."""
 
 import os
 import shutil
@@ -18,8 +18,23 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from runner import ROOT
 
-SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts",
-          "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/ssl", "/nix/store"]
+SYSTEM = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/localtime",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/ssl",
+    "/nix/store",
+]
 HIDDEN = ["notebooks", "build", "tests", ".git"]  # should this Python lie around the repository
 INSTALL = "install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
 FILE_LIMIT = 2**20  # a file's size, in blocks of 512 or 1024 bytes
@@ -28,7 +43,12 @@ FILE_LIMIT = 2**20  # a file's size, in blocks of 512 or 1024 bytes
 def python_homes():
     """Every directory that holds this Python and its packages."""
     executable = Path(sys.executable)
-    chain = [executable.parent.parent, executable.resolve().parent.parent, sys.prefix, sys.base_prefix]
+    chain = [
+        executable.parent.parent,
+        executable.resolve().parent.parent,
+        sys.prefix,
+        sys.base_prefix,
+    ]
     packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     homes = dict.fromkeys(str(Path(path)) for path in [*chain, *packages])
     return [home for home in homes if Path(home) != Path(home).parent]
@@ -38,12 +58,37 @@ def wrap(argv, scratch):
     """The bubblewrap command that runs argv with scratch as the one directory it may write to."""
     seen = [*SYSTEM, *python_homes(), str(ROOT / "kdlab"), str(ROOT / "data")]
     binds = [word for path in seen for word in ("--ro-bind-try", path, path)]
-    hidden = [str(ROOT / name) for name in HIDDEN if any(Path(path) in (ROOT / name).parents for path in seen)]
+    hidden = [
+        str(ROOT / name)
+        for name in HIDDEN
+        if any(Path(path) in (ROOT / name).parents for path in seen)
+    ]
     masks = [word for path in hidden if Path(path).is_dir() for word in ("--tmpfs", path)]
-    # a kernel whose parent is a new pid namespace's first process takes it for an orphan's: 1 switches that off
-    return ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev",
-            "--tmpfs", "/tmp", *binds, *masks, "--bind", str(scratch), str(scratch), "--chdir", str(scratch / "work"),
-            "--setenv", "JPY_PARENT_PID", "1", *argv]
+    # a kernel whose parent is a new pid namespace's first process takes it for an orphan's: 1
+    # switches that off
+    return [
+        "bwrap",
+        "--unshare-all",
+        "--die-with-parent",
+        "--new-session",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--tmpfs",
+        "/tmp",
+        *binds,
+        *masks,
+        "--bind",
+        str(scratch),
+        str(scratch),
+        "--chdir",
+        str(scratch / "work"),
+        "--setenv",
+        "JPY_PARENT_PID",
+        "1",
+        *argv,
+    ]
 
 
 PROBE = """
@@ -63,8 +108,13 @@ def why_not():
     if not shutil.which("bwrap"):
         return f"bubblewrap is not installed: {INSTALL}"
     with scratch_directory() as scratch:
-        tried = subprocess.run(wrap([sys.executable, "-c", PROBE], scratch), env=environment(scratch), text=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        tried = subprocess.run(
+            wrap([sys.executable, "-c", PROBE], scratch),
+            env=environment(scratch),
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
     if tried.returncode:
         said = (tried.stderr.strip().splitlines() or ["the network could be reached"])[-1]
         return f"bubblewrap does not work here ({said}); in a container it needs user namespaces"
@@ -73,8 +123,10 @@ def why_not():
 
 @contextmanager
 def scratch_directory():
-    """A fresh directory with `home` and `work` in it, removed afterwards with all that was written there."""
-    path = Path(tempfile.mkdtemp(prefix="kd-"))  # a short name: sockets live here, and their paths are limited
+    """A fresh directory with `home` and `work` in it, removed afterwards with all that was written
+    there."""
+    # a short name: sockets live here, and their paths are limited
+    path = Path(tempfile.mkdtemp(prefix="kd-"))
     for name in ("home", "work", "tmp"):
         (path / name).mkdir()
     try:
@@ -94,19 +146,33 @@ def _unlock(remove, path, _):
 
 def environment(scratch):
     """What a kernel sees: nothing of the instructor's own variables, no GPU, no hub."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ}
-    return kept | {"HOME": str(scratch / "home"), "USERPROFILE": str(scratch / "home"), "TMPDIR": str(scratch / "tmp"),
-                   "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "PASSIVE",
-                   "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "KDLAB_SCALE": "quick", "CUDA_VISIBLE_DEVICES": "",
-                   "MPLCONFIGDIR": str(scratch / "home")}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT")
+        if name in os.environ
+    }
+    return kept | {
+        "HOME": str(scratch / "home"),
+        "USERPROFILE": str(scratch / "home"),
+        "TMPDIR": str(scratch / "tmp"),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TQDM_DISABLE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "KDLAB_SCALE": "quick",
+        "CUDA_VISIBLE_DEVICES": "",
+        "MPLCONFIGDIR": str(scratch / "home"),
+    }
 
 
 def limited(argv):
-    """argv with a limit on memory (three quarters of this machine's, at least 8 GB) and on a file's size."""
+    """argv with a limit on memory (three quarters of this machine's, at least 8 GB) and on a file's
+    size."""
     if os.name != "posix":
         return argv
     kilobytes = max(8 * 2**20, psutil.virtual_memory().total * 3 // 4 // 1024)
-    limits = f"ulimit -v {kilobytes} 2>/dev/null; ulimit -f {FILE_LIMIT} 2>/dev/null; exec \"$@\""
+    limits = f'ulimit -v {kilobytes} 2>/dev/null; ulimit -f {FILE_LIMIT} 2>/dev/null; exec "$@"'
     return ["/bin/sh", "-c", limits, "sh", *argv]
 
 

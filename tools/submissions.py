@@ -1,4 +1,5 @@
-"""What students handed in: find the notebooks, read them whatever their state, and put them back into order."""
+"""What students handed in: find the notebooks, read them whatever their state, and put them back
+into order."""
 
 import hashlib
 import json
@@ -16,7 +17,8 @@ SKIPPED = {"__MACOSX", "__pycache__"}
 
 @dataclass
 class Submission:
-    """One student's notebook for one homework; cells is None where there is nothing that can be graded."""
+    """One student's notebook for one homework; cells is None where there is nothing that can be
+    graded."""
 
     student: str
     homework: str
@@ -30,7 +32,8 @@ class UnreadableError(Exception):
 
 
 def read_cells(path):
-    """[(kind, grade id or "", cell id, source, metadata)] of a notebook file, however odd. Raises UnreadableError."""
+    """[(kind, grade id or "", cell id, source, metadata)] of a notebook file, however odd. Raises
+    UnreadableError."""
     if path.is_symlink() or not path.is_file():
         raise UnreadableError("a link or a special file, not a notebook")
     if path.stat().st_size > LARGEST:
@@ -47,16 +50,29 @@ def read_cells(path):
 
 def _cell(cell):
     source = cell.get("source", "")
-    source = "".join(map(str, source)) if isinstance(source, list) else source if isinstance(source, str) else ""
+    source = (
+        "".join(map(str, source))
+        if isinstance(source, list)
+        else source
+        if isinstance(source, str)
+        else ""
+    )
     metadata = cell.get("metadata") if isinstance(cell.get("metadata"), dict) else {}
     marks = metadata.get("nbgrader") if isinstance(metadata.get("nbgrader"), dict) else {}
     identity = marks.get("grade_id") if isinstance(marks.get("grade_id"), str) else ""
     source = source.encode("utf-8", "replace").decode()  # a lone surrogate could not be written
-    return "code" if cell.get("cell_type") == "code" else "markdown", identity, cell.get("id"), source, marks
+    return (
+        "code" if cell.get("cell_type") == "code" else "markdown",
+        identity,
+        cell.get("id"),
+        source,
+        marks,
+    )
 
 
 def find(directory, known):
-    """Every submission under `directory`, and lines about files that are none: (submissions, lines).
+    """Every submission under `directory`, and lines about files that are none: (submissions,
+    lines).
 
     directory/<student>/…/<any name>.ipynb; known: the names of the homework there is.
     """
@@ -77,7 +93,9 @@ def find(directory, known):
         if not notebooks:
             names = ", ".join(path.name for path in files[:3]) or "an empty folder"
             guess = _named(files[0] if files else place, place, known)
-            here.append(Submission(student, guess, place, None, [f"no notebook handed in: {names}"]))
+            here.append(
+                Submission(student, guess, place, None, [f"no notebook handed in: {names}"])
+            )
         found += _one_each(here)
     for one in found:
         asked = f"{one.homework}.ipynb"
@@ -89,45 +107,66 @@ def find(directory, known):
 
 def _counts(path, place):
     inside = path.relative_to(place).parts
-    return (path.is_symlink() or not path.is_dir()) and not any(p.startswith(".") or p in SKIPPED for p in inside)
+    return (path.is_symlink() or not path.is_dir()) and not any(
+        p.startswith(".") or p in SKIPPED for p in inside
+    )
 
 
 def _safe(name):
     """A student's name that is safe in paths, in nbgrader's patterns and in a spreadsheet."""
     cleaned = re.sub(r"[^\w.@ +-]", "_", name)
     cleaned = cleaned if re.match(r"\w", cleaned) else f"_{cleaned}"
-    return cleaned if cleaned == name else f"{cleaned}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+    return (
+        cleaned if cleaned == name else f"{cleaned}-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+    )
 
 
 def _named(path, place, known):
     """The homework that a file's name or folder speaks of, "" where none does."""
     spoken = re.findall(r"hw\d+", "/".join(reversed(path.relative_to(place).parts)).lower())
-    return next((name for name in spoken if name in known), next(iter(known)) if len(known) == 1 else "")
+    return next(
+        (name for name in spoken if name in known), next(iter(known)) if len(known) == 1 else ""
+    )
 
 
 def _identified(path, student, place, known):
     try:
         cells = read_cells(path)
     except UnreadableError as error:
-        return Submission(student, _named(path, place, known), path, None, [f"{path.name}: {error}"])
-    spoken = Counter(m[0] for _, identity, _, _, _ in cells if (m := re.match(r"hw\d+(?=-)", identity)))
+        return Submission(
+            student, _named(path, place, known), path, None, [f"{path.name}: {error}"]
+        )
+    spoken = Counter(
+        m[0] for _, identity, _, _, _ in cells if (m := re.match(r"hw\d+(?=-)", identity))
+    )
     homework = next((name for name, _ in spoken.most_common() if name in known), "")
     if not homework and not (homework := _named(path, place, known)):
-        return Submission(student, "", path, None, [f"{path.name}: no cell of it belongs to a homework"])
+        return Submission(
+            student, "", path, None, [f"{path.name}: no cell of it belongs to a homework"]
+        )
     return Submission(student, homework, path, cells)
 
 
 def _one_each(found):
-    """One submission for each homework: the one with the expected name, else the newest; it says so."""
+    """One submission for each homework: the one with the expected name, else the newest; it says
+    so."""
     chosen = []
     for homework in sorted({one.homework for one in found}):
         mine = [one for one in found if one.homework == homework]
-        mine.sort(key=lambda one: (one.cells is None, one.path.name != f"{homework}.ipynb",
-                                   -one.path.lstat().st_mtime, str(one.path)))
+        mine.sort(
+            key=lambda one: (
+                one.cells is None,
+                one.path.name != f"{homework}.ipynb",
+                -one.path.lstat().st_mtime,
+                str(one.path),
+            )
+        )
         first, *others = mine
         if others and first.cells is not None:
-            first.remarks.append(f"{len(mine)} files for {homework}: {first.path.name} counts, not "
-                                 + ", ".join(one.path.name for one in others))
+            first.remarks.append(
+                f"{len(mine)} files for {homework}: {first.path.name} counts, not "
+                + ", ".join(one.path.name for one in others)
+            )
         elif others:
             first.remarks = [remark for one in mine for remark in one.remarks]
         chosen.append(first)
@@ -135,18 +174,29 @@ def _one_each(found):
 
 
 def restored(reference, released, cells):
-    """The submission in the reference's order, with the reference's checks and the student's answers.
+    """The submission in the reference's order, with the reference's checks and the student's
+    answers.
 
-    reference: the settled instructor notebook; released: what the student was given; cells: as `read_cells` gives
-    them. Returns (notebook, remarks). A student's own cells stay, after the cell they stood behind.
-    """
+    reference: the settled instructor notebook; released: what the student was given; cells: as
+    `read_cells` gives them. Returns (notebook, remarks). A student's own cells stay, after the cell
+    they stood behind."""
     given = {grade_id(cell): cell.source for cell in released.cells if grade_id(cell)}
-    points = {grade_id(cell): cell.metadata.nbgrader.get("points") for cell in released.cells if grade_id(cell)}
+    points = {
+        grade_id(cell): cell.metadata.nbgrader.get("points")
+        for cell in released.cells
+        if grade_id(cell)
+    }
     prose = {cell.source.strip() for cell in released.cells if not grade_id(cell)}
     places = {grade_id(cell) or cell.get("id"): i for i, cell in enumerate(reference.cells)}
     answers, own, place = {}, {}, -1
     for kind, identity, other, source, marks in cells:
-        key = identity if identity in given else other if isinstance(other, str) and other in places else None
+        key = (
+            identity
+            if identity in given
+            else other
+            if isinstance(other, str) and other in places
+            else None
+        )
         if key in given:
             place = places[key]
             answers.setdefault(key, []).append((source, marks))
@@ -162,7 +212,9 @@ def restored(reference, released, cells):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         if grade_id(cell) and cell.metadata.nbgrader.get("solution"):
-            cell.source = _answer([source for source, _ in answers.get(grade_id(cell), [])], given[grade_id(cell)])
+            cell.source = _answer(
+                [source for source, _ in answers.get(grade_id(cell), [])], given[grade_id(cell)]
+            )
         notebook.cells += [cell, *own.get(i, [])]
     return notebook, _remarks(reference, given, points, answers)
 
@@ -174,24 +226,40 @@ def _answer(sources, stub):
 
 
 def _remarks(reference, given, points, answers):
-    solutions = {grade_id(c) for c in reference.cells if grade_id(c) and c.metadata.nbgrader.get("solution")}
+    solutions = {
+        grade_id(c) for c in reference.cells if grade_id(c) and c.metadata.nbgrader.get("solution")
+    }
     missing = [key for key in given if key not in answers]
     twice = [key for key, found in answers.items() if len(found) > 1]
     whole = {grade_id(c): c.source.strip() for c in reference.cells}
-    changed = [key for key, found in answers.items() if key not in solutions
-               and any(source.strip() not in (given[key].strip(), whole[key]) for source, _ in found)]
-    raised = [key for key, found in answers.items() if points[key] is not None
-              and any(marks.get("points", points[key]) != points[key] for _, marks in found)]
+    changed = [
+        key
+        for key, found in answers.items()
+        if key not in solutions
+        and any(source.strip() not in (given[key].strip(), whole[key]) for source, _ in found)
+    ]
+    raised = [
+        key
+        for key, found in answers.items()
+        if points[key] is not None
+        and any(marks.get("points", points[key]) != points[key] for _, marks in found)
+    ]
     remarks = []
     if not answers:
-        remarks.append("none of its cells carries a grade id: was the release edited outside Jupyter?")
+        remarks.append(
+            "none of its cells carries a grade id: was the release edited outside Jupyter?"
+        )
     elif missing:
         remarks.append(f"deleted and put back: {_list(missing)}")
     if len(changed) > max(3, len(given) // 3):
-        remarks.append("many changed checks: was it made from another release, or with another secret?")
-    for what, keys in (("duplicated, the last changed one counts", twice),
-                       ("changed but locked, the original was run", changed),
-                       ("points changed, which does nothing", raised)):
+        remarks.append(
+            "many changed checks: was it made from another release, or with another secret?"
+        )
+    for what, keys in (
+        ("duplicated, the last changed one counts", twice),
+        ("changed but locked, the original was run", changed),
+        ("points changed, which does nothing", raised),
+    ):
         remarks += [f"{what}: {_list(keys)}"] if keys else []
     return remarks
 

@@ -1,8 +1,8 @@
 """The course as a static site in build/site: python tools/website.py [--build DIR]
 
-Lessons, demos and the students' homework are shown as they were executed; nothing is run, nothing is fetched.
-Sphinx's warnings are errors. The site is built in a folder of its own and put in its place when it is whole.
-"""
+Lessons, demos and the students' homework are shown as they were executed; nothing is run, nothing
+is fetched. Sphinx's warnings are errors. The site is built in a folder of its own and put in its
+place when it is whole."""
 
 import argparse
 import re
@@ -15,14 +15,21 @@ import assets
 import reference
 from runner import ROOT, read, write
 
-NOTEBOOKS = ["[0-9][0-9]_*.ipynb", "instructor_guide.ipynb", "demos/*.ipynb", "homework/student/*/*.ipynb"]
-sys.path.insert(0, str(ROOT))  # the API's pages are those of this working copy, whatever is installed
+NOTEBOOKS = [
+    "[0-9][0-9]_*.ipynb",
+    "instructor_guide.ipynb",
+    "demos/*.ipynb",
+    "homework/student/*/*.ipynb",
+]
+# the API's pages are those of this working copy, whatever is installed
+sys.path.insert(0, str(ROOT))
 VIEW = "application/vnd.jupyter.widget-view+json"
 STILL = "<p><em>A control: open the notebook in JupyterLab to move it.</em></p>"
 
 
 def still(notebook):
-    """The notebook with controls as the pictures that they carry: a page has no kernel behind it."""
+    """The notebook with controls as the pictures that they carry: a page has no kernel behind
+    it."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.setdefault("language_info", {"name": "python", "pygments_lexer": "ipython3"})
     for output in (out for cell in notebook.cells for out in cell.get("outputs", [])):
@@ -33,22 +40,29 @@ def still(notebook):
 
 
 def listed(text, folder):
-    """A page with the patterns in its lists of pages replaced by the pages there are: Sphinx warns of an empty one.
+    """A page with the patterns in its lists of pages replaced by the pages there are: Sphinx warns
+    of an empty one.
 
     text: Markdown, in which a pattern is a line of its own. folder: the page's own.
     """
+
     def pages(pattern):
-        found = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob(f"{pattern[0]}.*")]
+        found = [
+            path.relative_to(folder).with_suffix("").as_posix()
+            for path in folder.glob(f"{pattern[0]}.*")
+        ]
         return "\n".join(sorted(found))
 
     return re.sub(r"^[\w/]*[*\[][\w/*\[\]-]*$", pages, text, flags=re.MULTILINE)
 
 
 def linked(text, folder):
-    """A page of docs/ with its links (../notebooks/…, as they work in the repository) as they work in `folder`.
+    """A page of docs/ with its links (../notebooks/…, as they work in the repository) as they work
+    in `folder`.
 
-    What the repository has and the site has not, a folder or a program, stays as words without a link.
-    """
+    What the repository has and the site has not, a folder or a program, stays as words without a
+    link."""
+
     def there(match):
         words, address = match.groups()
         inside = address.removeprefix("../")
@@ -59,29 +73,49 @@ def linked(text, folder):
 
 
 def stage(folder):
-    """Lay out what Sphinx reads in the empty `folder`: docs/, notebooks without controls, the API, MathJax."""
-    shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in sorted(path for pattern in NOTEBOOKS for path in (ROOT / "notebooks").glob(pattern)):
+    """Lay out what Sphinx reads in the empty `folder`: docs/, notebooks without controls, the API,
+    MathJax."""
+    shutil.copytree(
+        ROOT / "docs", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for path in sorted(
+        path for pattern in NOTEBOOKS for path in (ROOT / "notebooks").glob(pattern)
+    ):
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         write(still(read(path)), copy)
     reference.pages(folder / "api")
     assets.mathjax(folder / "_static" / "mathjax")
     for page in folder.glob("*.md"):
-        page.write_text(linked(listed(page.read_text(encoding="utf-8"), folder), folder), encoding="utf-8")
+        page.write_text(
+            linked(listed(page.read_text(encoding="utf-8"), folder), folder), encoding="utf-8"
+        )
 
 
 def build(site):
-    """Build the site into the folder `site`, in place of an earlier one. True where it was whole."""
+    """Build the site into the folder `site`, in place of an earlier one. True where it was
+    whole."""
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="site-", dir=site.parent) as scratch:
         source, new = Path(scratch, "source"), Path(scratch, "site")
         source.mkdir()
         stage(source)
-        from sphinx.cmd.build import build_main  # once stage has found, or missed, the packages of the extra
+        # once stage has found, or missed, the packages of the extra
+        from sphinx.cmd.build import build_main
 
-        status = build_main(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{scratch}/doctrees",
-                             str(source), str(new)])
+        status = build_main(
+            [
+                "-q",
+                "-W",
+                "--keep-going",
+                "-b",
+                "html",
+                "-d",
+                f"{scratch}/doctrees",
+                str(source),
+                str(new),
+            ]
+        )
         if status:
             return False
         for template in (new / "_static").glob("*macros.html"):  # the themes' own, no pages
@@ -95,7 +129,9 @@ def main():
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     site = parser.parse_args().build.resolve() / "site"
     if not build(site):
-        return f"The site could not be built (the warnings are above); {site.name}/ stays as it was."
+        return (
+            f"The site could not be built (the warnings are above); {site.name}/ stays as it was."
+        )
     print(f"{sum(1 for _ in site.rglob('*.html'))} pages; open {site / 'index.html'}")
 
 

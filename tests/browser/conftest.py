@@ -1,4 +1,5 @@
-"""A real browser for the tests: Debian's Chromium by Playwright, JupyterLab and Voilà started once a session."""
+"""A real browser for the tests: Debian's Chromium by Playwright, JupyterLab and Voilà started once
+a session."""
 
 import re
 import shutil
@@ -15,19 +16,24 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 @pytest.fixture(scope="session")
 def chromium():
     """The browser, or a skip that says what to install."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="no Playwright: pip install playwright"
+    )
     if not CHROMIUM.exists():
         pytest.skip(f"no {CHROMIUM}: on Debian, apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def page(chromium, request):
-    """A page that keeps a screenshot, and fails the test where it asked another machine for anything."""
+    """A page that keeps a screenshot, and fails the test where it asked another machine for
+    anything."""
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     page, asked, broke = context.new_page(), [], []
     page.set_default_timeout(PATIENCE)
@@ -38,19 +44,38 @@ def page(chromium, request):
     name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
     page.screenshot(path=str(SCREENSHOTS / f"{name}.png"), full_page=True)
     context.close()
-    assert [url for url in asked if not re.match(r"http://127\.0\.0\.1[:/]|ws://127\.0\.0\.1:|data:|blob:", url)] == []
+    assert [
+        url
+        for url in asked
+        if not re.match(r"http://127\.0\.0\.1[:/]|ws://127\.0\.0\.1:|data:|blob:", url)
+    ] == []
     assert broke == []
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """JupyterLab on a copy of the notebooks, which it has never seen and so doesn't trust: path → address."""
+    """JupyterLab on a copy of the notebooks, which it has never seen and so doesn't trust: path →
+    address."""
     directory = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", directory / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        directory / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+    )
     port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--allow-root",
-               f"--ServerApp.root_dir={directory}", "--LabApp.news_url=None"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}",
+        "--allow-root",
+        f"--ServerApp.root_dir={directory}",
+        "--LabApp.news_url=None",
+    ]
     with served(command, own_jupyter(directory / "own"), r"is running at|http://127"):
         yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?reset&token={TOKEN}"
 
@@ -63,4 +88,8 @@ def voila(tmp_path_factory):
     command = [sys.executable, "tools/demos.py", f"--port={port}", f"--token={TOKEN}"]
     with served(command, own_jupyter(directory), r"all:") as (_, said):
         base = re.search(r"http://\S+/", said[-1])[0]
-        yield lambda name=None, token=f"?token={TOKEN}": base + (f"voila/render/{name}.ipynb" if name else "") + token
+        yield (
+            lambda name=None, token=f"?token={TOKEN}": (
+                base + (f"voila/render/{name}.ipynb" if name else "") + token
+            )
+        )

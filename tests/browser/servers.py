@@ -17,8 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-tests"
 PATIENCE = 180_000  # milliseconds: a busy machine is no failure
 # nbgrader's pages are of no use here and slow to start
-QUICK = json.dumps({"ServerApp": {"jpserver_extensions": {f"nbgrader.server_extensions.{name}": False for name in (
-    "assignment_list", "course_list", "formgrader", "validate_assignment")}}})
+QUICK = json.dumps(
+    {
+        "ServerApp": {
+            "jpserver_extensions": {
+                f"nbgrader.server_extensions.{name}": False
+                for name in ("assignment_list", "course_list", "formgrader", "validate_assignment")
+            }
+        }
+    }
+)
 
 
 def free_port():
@@ -29,12 +37,23 @@ def free_port():
 
 
 def own_jupyter(directory):
-    """The environment of a Jupyter that knows nothing of this machine's user: no settings, no trusted notebooks."""
+    """The environment of a Jupyter that knows nothing of this machine's user: no settings, no
+    trusted notebooks."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "PYTEST"))}
-    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
-              "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "spaces", "JUPYTERLAB_SETTINGS_DIR": "settings"}
-    for name, text in {"config/jupyter_server_config.json": QUICK, "settings/@jupyterlab/apputils-extension/"
-                       "notification.jupyterlab-settings": '{"fetchNews": "false", "checkForUpdates": false}'}.items():
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_WORKSPACES_DIR": "spaces",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+    }
+    for name, text in {
+        "config/jupyter_server_config.json": QUICK,
+        "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings": (
+            '{"fetchNews": "false", "checkForUpdates": false}'
+        ),
+    }.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
@@ -43,11 +62,23 @@ def own_jupyter(directory):
 
 @contextlib.contextmanager
 def served(command, env, ready, cwd=ROOT):
-    """Start a server, wait for the line that matches `ready`, and give (process, what it said); end it after."""
-    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               encoding="utf-8", errors="replace", start_new_session=True)
+    """Start a server, wait for the line that matches `ready`, and give (process, what it said); end
+    it after."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
     lines, said = queue.Queue(), []
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
+    threading.Thread(
+        target=lambda: [lines.put(line) for line in process.stdout], daemon=True
+    ).start()
     try:
         until = time.monotonic() + PATIENCE / 1000
         while not said or not re.search(ready, said[-1]):

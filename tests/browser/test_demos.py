@@ -1,4 +1,5 @@
-"""Each demo in a real browser: JupyterLab and Voilà, moved by keyboard; and a still picture where nothing runs."""
+"""Each demo in a real browser: JupyterLab and Voilà, moved by keyboard; and a still picture where
+nothing runs."""
 
 import os
 import re
@@ -15,14 +16,39 @@ from servers import ROOT, TOKEN, free_port, own_jupyter, served
 
 # the controls of each demo by role and accessible name; the first is the one that is moved
 CONTROLS = {
-    "1_temperature": {"Temperature T": "slider", "Image": "slider", "Logits from": "combobox", "Axis": "combobox",
-                      "Teacher's logits": "textbox", "Student's logits": "textbox"},
-    "2_distillation_race": {"Temperature T": "slider", "α, weight of the teacher": "slider",
-                            "Labels a class": "slider", "Wrong labels": "slider", "The teacher saw": "combobox"},
-    "3_hidden_layers": {"Image": "slider", "Layer": "combobox", "Hints by": "combobox", "Show": "combobox"},
-    "4_two_peaks": {"Distance of the peaks": "slider", "Left peak's share": "slider", "β of the JSD": "slider",
-                    "Skew": "slider", "Student starts": "combobox"},
-    "5_choose_a_student": {"Budget: size": "slider", "Budget: latency": "slider", "Pick": "combobox"},
+    "1_temperature": {
+        "Temperature T": "slider",
+        "Image": "slider",
+        "Logits from": "combobox",
+        "Axis": "combobox",
+        "Teacher's logits": "textbox",
+        "Student's logits": "textbox",
+    },
+    "2_distillation_race": {
+        "Temperature T": "slider",
+        "α, weight of the teacher": "slider",
+        "Labels a class": "slider",
+        "Wrong labels": "slider",
+        "The teacher saw": "combobox",
+    },
+    "3_hidden_layers": {
+        "Image": "slider",
+        "Layer": "combobox",
+        "Hints by": "combobox",
+        "Show": "combobox",
+    },
+    "4_two_peaks": {
+        "Distance of the peaks": "slider",
+        "Left peak's share": "slider",
+        "β of the JSD": "slider",
+        "Skew": "slider",
+        "Student starts": "combobox",
+    },
+    "5_choose_a_student": {
+        "Budget: size": "slider",
+        "Budget: latency": "slider",
+        "Pick": "combobox",
+    },
 }
 DEMOS = sorted(path.stem for path in (ROOT / "notebooks" / "demos").glob("*.ipynb"))
 each_demo = pytest.mark.parametrize("demo", DEMOS)
@@ -37,8 +63,12 @@ def explorer(page):
 
 def state(found):
     """What the explorer shows: (picture, alt text, numbers, error)."""
-    return (found.locator("img").get_attribute("src"), found.locator("img").get_attribute("alt"),
-            found.locator(".kdlab-numbers").inner_text(), found.locator(".kdlab-error").inner_text())
+    return (
+        found.locator("img").get_attribute("src"),
+        found.locator("img").get_attribute("alt"),
+        found.locator(".kdlab-numbers").inner_text(),
+        found.locator(".kdlab-error").inner_text(),
+    )
 
 
 def settled(page):
@@ -47,7 +77,8 @@ def settled(page):
 
 
 def press(page, control, *keys):
-    """Give keys to a control that has the focus, then wait for the answer; what was shown before and after."""
+    """Give keys to a control that has the focus, then wait for the answer; what was shown before
+    and after."""
     found = explorer(page)
     before = state(found)
     control.focus()
@@ -58,7 +89,8 @@ def press(page, control, *keys):
 
 
 def check_reacts(page, demo):
-    """Every control has its name; the first, moved by a key, gives a new picture, alt text and numbers."""
+    """Every control has its name; the first, moved by a key, gives a new picture, alt text and
+    numbers."""
     found, controls = explorer(page), CONTROLS[demo]
     assert found.locator("input, select").count() == len(controls)
     for name, role in controls.items():
@@ -70,7 +102,9 @@ def check_reacts(page, demo):
     assert after[0] != before[0] and after[0].startswith("data:image/png;base64,")
     assert after[2] != before[2] and after[3] == ""
     assert control.get_attribute("aria-valuetext") != spoken
-    assert page.evaluate("document.activeElement.type") == "range"  # no other cell was chosen by the key
+    assert (
+        page.evaluate("document.activeElement.type") == "range"
+    )  # no other cell was chosen by the key
     assert found.locator("[aria-live=polite]").count() == 1
 
 
@@ -111,12 +145,22 @@ def test_voila_lists_the_demos_and_no_page_names_a_cdn(page, voila):
     for address in (voila(), voila(DEMOS[3])):
         with urllib.request.urlopen(address) as answer:
             text = answer.read().decode()
-        assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+|(?:url|import)\([\"']?https?:[^)]+", text) == []
+        assert (
+            re.findall(
+                r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+|(?:url|import)\([\"']?https?:[^)]+",
+                text,
+            )
+            == []
+        )
         assert re.findall(r"cdnjs|cdn\.|unpkg|jsdelivr|googleapis", text) == []
 
 
 def test_without_the_token_nothing_is_shown(page, voila):
-    for address in (voila(token=""), voila(DEMOS[0], token=""), voila(DEMOS[0], token="?token=wrong")):
+    for address in (
+        voila(token=""),
+        voila(DEMOS[0], token=""),
+        voila(DEMOS[0], token="?token=wrong"),
+    ):
         page.goto(address)
         assert "/login" in page.url
         assert page.locator(".kdlab-explorer, .jp-OutputArea, main ol a").count() == 0
@@ -146,7 +190,13 @@ def test_a_taken_port_moves_on_and_ctrl_c_ends_server_and_kernels(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "1_a.ipynb")
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "tools/demos.py", f"--port={port}", f"--token={TOKEN}", f"--directory={tmp_path}"]
+        command = [
+            sys.executable,
+            "tools/demos.py",
+            f"--port={port}",
+            f"--token={TOKEN}",
+            f"--directory={tmp_path}",
+        ]
         with served(command, own_jupyter(tmp_path / "own"), r"all:") as (process, said):
             base = re.search(r"http://127\.0\.0\.1:(\d+)/", said[-1])
             assert int(base[1]) != port
@@ -160,6 +210,10 @@ def test_a_taken_port_moves_on_and_ctrl_c_ends_server_and_kernels(tmp_path):
 
 
 def test_a_folder_without_demos_is_said(tmp_path):
-    found = subprocess.run([sys.executable, "tools/demos.py", f"--directory={tmp_path}"], cwd=ROOT, text=True,
-                           capture_output=True)
+    found = subprocess.run(
+        [sys.executable, "tools/demos.py", f"--directory={tmp_path}"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
     assert found.returncode == 1 and "no notebook in" in found.stderr

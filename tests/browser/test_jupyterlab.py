@@ -1,4 +1,5 @@
-"""JupyterLab by `make lab`'s own command: lesson 00 opens, runs whole, and answers an exercise and a prediction."""
+"""JupyterLab by `make lab`'s own command: lesson 00 opens, runs whole, and answers an exercise and
+a prediction."""
 
 import re
 import shlex
@@ -21,9 +22,16 @@ def made_lab(tmp_path):
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / FIRST, tmp_path / FIRST)
     port = free_port()
-    arguments = f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}"
-    said = subprocess.run(["make", "-s", "-n", "lab", f"LAB_ARGS={arguments}"], cwd=ROOT, capture_output=True,
-                          text=True, check=True).stdout.replace("\\\n", " ")
+    arguments = (
+        f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}"
+    )
+    said = subprocess.run(
+        ["make", "-s", "-n", "lab", f"LAB_ARGS={arguments}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
     command = shlex.split(next(line for line in said.splitlines() if "-m jupyterlab" in line))
     command[0] = sys.executable  # the interpreter of these tests, whichever that is
     with served(command, own_jupyter(tmp_path / "own"), r"is running at|http://127", cwd=tmp_path):
@@ -63,11 +71,21 @@ def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
         if "well done" in path.read_text(encoding="utf-8"):
             break
         page.wait_for_timeout(100)
-    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source]
+    code = [
+        cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" and cell.source
+    ]
     assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
-    assert len(code) == len([c for c in nbformat.read(ROOT / FIRST, 4).cells if c.cell_type == "code"]) + 1
+    assert (
+        len(code)
+        == len([c for c in nbformat.read(ROOT / FIRST, 4).cells if c.cell_type == "code"]) + 1
+    )
     assert code[-1].execution_count == len(code)
     kinds = [out.output_type for cell in code for out in cell.outputs]
-    assert "error" not in kinds and not [o for c in code for o in c.outputs if o.get("name") == "stderr"]
-    assert any(re.search(r"Claim: .*\nholds", o.get("data", {}).get("text/plain", "") + o.get("text", ""))
-               for cell in code for o in cell.outputs)
+    assert "error" not in kinds and not [
+        o for c in code for o in c.outputs if o.get("name") == "stderr"
+    ]
+    assert any(
+        re.search(r"Claim: .*\nholds", o.get("data", {}).get("text/plain", "") + o.get("text", ""))
+        for cell in code
+        for o in cell.outputs
+    )

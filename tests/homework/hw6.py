@@ -1,15 +1,17 @@
-"""Homework 6: right answers written in other ways, and wrong ones with the checks that must fail on each."""
+"""Homework 6: right answers written in other ways, and wrong ones with the checks that must fail on
+each."""
 
 NET = """nn.Sequential(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
-                            nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))"""
+                            nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+                            nn.Linear(256, 10))"""
 
 # copies of the images, moved or as they are; what they are taught; what becomes of the student
-BUILD = """
-def build(train, teacher, seed):
+TRAIN = """
+def trained(train, teacher, seed):
     {seeding}
     student = {net}
     x = torch.cat([torch.roll(train.x, (i, j), (2, 3)) for i in {moves} for j in {moves}])
-    y, z = train.y.repeat(len(x) // len(train.y)), kd.signals.logits(teacher, x)
+    y, z = train.y.repeat(len(x) // len(train.y)), kd.outputs.logits(teacher, x)
     total = {epochs} * (-(-len(x) // 100))
     optimiser = torch.optim.Adam(student.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=total)
@@ -20,23 +22,54 @@ def build(train, teacher, seed):
             {loss}.backward()
             optimiser.step()
             schedule.step()
+    return student
+"""
+BUILD = """
+def build(train, teacher, seed):
+    student = trained(train, teacher, seed)
     {end}
+"""
+# the same training need not be done for each mutant that spoils what comes after it
+KEPT = """
+import run
+fresh = trained
+def trained(train, teacher, seed):
+    key = {key!r}, seed
+    if key not in run.KEPT:
+        run.KEPT[key] = fresh(train, teacher, seed)
+    return copy.deepcopy(run.KEPT[key])
 """
 TAUGHT = "F.mse_loss(answer, z[rows])"
 LABELS = "F.cross_entropy(answer, y[rows])"
 
 
-def build(net=NET, moves=(-1, 0, 1), epochs=6, loss=TAUGHT, end="return student.eval()",
-          seeding="torch.manual_seed(seed)"):
-    """The code of an answer to question 1; without arguments a right one."""
-    return BUILD.format(net=net, moves=moves, epochs=epochs, loss=loss, end=end, seeding=seeding)
+def build(
+    net=NET,
+    moves=(-1, 0, 1),
+    epochs=6,
+    loss=TAUGHT,
+    end="return student.eval()",
+    seeding="torch.manual_seed(seed)",
+    kept=True,
+):
+    """The code of an answer to question 1; without arguments a right one.
+
+    kept: whether one training serves all answers that train alike, instead of two for each."""
+    train = TRAIN.format(net=net, moves=moves, epochs=epochs, loss=loss, seeding=seeding)
+    return train + (KEPT.format(key=train) if kept else "") + BUILD.format(end=end)
 
 
 def wrapped(forward, inside=""):
     """The end of a build that returns the student inside a module with this forward."""
-    lines = ["class Wrapped(nn.Module):", "    def __init__(self):", "        super().__init__()",
-             f"        self.net = student{inside}", "    def forward(self, x):", f"        {forward}",
-             "return Wrapped().eval()"]
+    lines = [
+        "class Wrapped(nn.Module):",
+        "    def __init__(self):",
+        "        super().__init__()",
+        f"        self.net = student{inside}",
+        "    def forward(self, x):",
+        f"        {forward}",
+        "return Wrapped().eval()",
+    ]
     return "\n    ".join(lines)
 
 
@@ -55,45 +88,135 @@ def forecast(right):
 """
 
 ALTERNATIVES = {
-    "hw6-q1": [build(), build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])")],
+    "hw6-q1": [
+        build(kept=False),
+        build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])", kept=False),
+    ],
     "hw6-q2": [WILSON, JEFFREYS],
 }
 
 MUTANTS = [
-    ("hw6-q1", "twelve columns for ten classes",
-     build(end=wrapped("return F.pad(self.net(x), (0, 2), value=-50.0)")), {"hw6-q1-module"}),
-    ("hw6-q1", "nothing is seeded", build(epochs=9, seeding="torch.seed()"), {"hw6-q1-deterministic"}),
+    (
+        "hw6-q1",
+        "twelve columns for ten classes",
+        build(end=wrapped("return F.pad(self.net(x), (0, 2), value=-50.0)")),
+        {"hw6-q1-module"},
+    ),
+    (
+        "hw6-q1",
+        "nothing is seeded",
+        build(epochs=9, seeding="torch.seed()", kept=False),
+        {"hw6-q1-deterministic"},
+    ),
     ("hw6-q1", "returned in train mode", build(end="return student.train()"), {"hw6-q1-eval"}),
-    ("hw6-q1", "the batch's mean is subtracted",
-     build(end=wrapped("return (lambda z: z - z.mean(0) / 8)(self.net(x))")), {"hw6-q1-alone"}),
-    ("hw6-q1", "more channels than the budget holds",
-     build(NET.replace("8,", "11,").replace("16,", "24,").replace("256", "384")), {"hw6-q1-bytes"}),
-    ("hw6-q1", "the training images kept in an attribute, out of the state dict",
-     build(end=wrapped("return self.net(x)", "; self.kept = [train.x]")), {"hw6-q1-bytes"}),
-    ("hw6-q1", "the training images behind a method",
-     build(end=wrapped("return self.net(x) + 0 * train.x.numel()")), {"hw6-q1-bytes"}),
-    ("hw6-q1", "the mean over nine moved images, one after another",
-     build(end=wrapped("return sum(self.net(torch.roll(x, (i, j), (2, 3))) "
-                       "for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9")), {"hw6-q1-latency"}),
-    ("hw6-q1", "the teacher itself", "def build(train, teacher, seed):\n    return copy.deepcopy(teacher).eval()",
-     {"hw6-q1-bytes", "hw6-q1-latency"}),
-    ("hw6-q1", "labels alone, on moved images", build(epochs=2, loss=LABELS), {"hw6-q1-accuracy91"}),
-    ("hw6-q1", "labels alone, on few moved images", build(moves=(0, 1), epochs=3, loss=LABELS),
-     {"hw6-q1-accuracy82", "hw6-q1-accuracy91"}),
-    ("hw6-q1", "the teacher's answers in another order than the images",
-     build(epochs=2, loss="F.mse_loss(answer, z[torch.randperm(len(z))[rows]])"),
-     {f"hw6-q1-accuracy{a}" for a in (65, 82, 91)}),
-    ("hw6-q1", "images of its own, with true labels",
-     "def build(train, teacher, seed):\n    from kdlab import rendered\n    return rendered.digits(seed, 10)\n",
-     {f"hw6-q1-{a}" for a in ("module", "deterministic", "eval", "alone", "bytes", "latency", "accuracy65",
-                              "accuracy82", "accuracy91")}),
-    ("hw6-q2", "one standard error each way",
-     "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) / (len(right) + 4)\n"
-     "    half = (p * (1 - p) / n) ** 0.5\n    return max(0, p - half), min(1, p + half)", {"hw6-q2-covers"}),
-    ("hw6-q2", "no wrong answer, no doubt",
-     "def forecast(right):\n    n, p = len(right), right.double().mean().item()\n"
-     "    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p + half", {"hw6-q2-edges"}),
-    ("hw6-q2", "bounds that leave [0, 1]",
-     "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) / (len(right) + 4)\n"
-     "    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p + half", {"hw6-q2-edges"}),
+    (
+        "hw6-q1",
+        "the batch's mean is subtracted",
+        build(end=wrapped("return (lambda z: z - z.mean(0) / 8)(self.net(x))")),
+        {"hw6-q1-alone"},
+    ),
+    (
+        "hw6-q1",
+        "more channels than the budget holds",
+        build(NET.replace("8,", "11,").replace("16,", "24,").replace("256", "384")),
+        {"hw6-q1-bytes"},
+    ),
+    (
+        "hw6-q1",
+        "the training images kept in an attribute, out of the state dict",
+        build(end=wrapped("return self.net(x)", "; self.kept = [train.x]")),
+        {"hw6-q1-bytes"},
+    ),
+    (
+        "hw6-q1",
+        "the training images behind a method",
+        build(end=wrapped("return self.net(x) + 0 * train.x.numel()")),
+        {"hw6-q1-bytes"},
+    ),
+    (
+        "hw6-q1",
+        "the mean over nine moved images, one after another",
+        build(
+            end=wrapped(
+                "return sum(self.net(torch.roll(x, (i, j), (2, 3))) "
+                "for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9"
+            )
+        ),
+        {"hw6-q1-latency"},
+    ),
+    (
+        "hw6-q1",
+        "the teacher itself",
+        "def build(train, teacher, seed):\n    return copy.deepcopy(teacher).eval()",
+        {"hw6-q1-bytes", "hw6-q1-latency"},
+    ),
+    (
+        "hw6-q1",
+        "labels alone, on moved images",
+        build(epochs=2, loss=LABELS),
+        {"hw6-q1-accuracy91"},
+    ),
+    (
+        "hw6-q1",
+        "labels alone, on few moved images",
+        build(moves=(0, 1), epochs=3, loss=LABELS),
+        {"hw6-q1-accuracy82", "hw6-q1-accuracy91"},
+    ),
+    (
+        "hw6-q1",
+        "the teacher's answers in another order than the images",
+        build(epochs=2, loss="F.mse_loss(answer, z[torch.randperm(len(z))[rows]])"),
+        {f"hw6-q1-accuracy{a}" for a in (65, 82, 91)},
+    ),
+    (
+        "hw6-q1",
+        "images of its own, with true labels",
+        (
+            "def build(train, teacher, seed):\n    from kdlab.data import digits\n    return"
+            " digits.digits(seed, 10)\n"
+        ),
+        {
+            f"hw6-q1-{a}"
+            for a in (
+                "module",
+                "deterministic",
+                "eval",
+                "alone",
+                "bytes",
+                "latency",
+                "accuracy65",
+                "accuracy82",
+                "accuracy91",
+            )
+        },
+    ),
+    (
+        "hw6-q2",
+        "one standard error each way",
+        (
+            "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) /"
+            " (len(right) + 4)\n    half = (p * (1 - p) / n) ** 0.5\n    return max(0, p - half),"
+            " min(1, p + half)"
+        ),
+        {"hw6-q2-covers"},
+    ),
+    (
+        "hw6-q2",
+        "no wrong answer, no doubt",
+        (
+            "def forecast(right):\n    n, p = len(right), right.double().mean().item()\n"
+            "    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p + half"
+        ),
+        {"hw6-q2-edges"},
+    ),
+    (
+        "hw6-q2",
+        "bounds that leave [0, 1]",
+        (
+            "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) /"
+            " (len(right) + 4)\n    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p"
+            " + half"
+        ),
+        {"hw6-q2-edges"},
+    ),
 ]

@@ -1,4 +1,5 @@
-"""Execute a homework's cells in this process: which of its checks fail, with an answer of the caller's own."""
+"""Execute a homework's cells in this process: which of its checks fail, with an answer of the
+caller's own."""
 
 import contextlib
 import copy
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 
 import kdlab  # noqa: F401  # the environment before a notebook's threads
+
+KEPT = {}  # what answers of one homework train alike
 
 
 def failed(path, question=None, answer=None):
@@ -73,7 +76,10 @@ def _restore(state):
 
 def _own_copy(namespace):
     """A copy that an answer may spoil: only modules, and what cannot be copied, are shared."""
-    memo, copied = {id(value): value for value in namespace.values() if isinstance(value, ModuleType)}, {}
+    memo, copied = (
+        {id(value): value for value in namespace.values() if isinstance(value, ModuleType)},
+        {},
+    )
     for key, value in namespace.items():
         try:
             copied[key] = value if key == "__builtins__" else copy.deepcopy(value, memo)

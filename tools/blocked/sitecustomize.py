@@ -1,4 +1,5 @@
-"""Python imports this at its start where tools/offline.py has put it on the path: sockets reach the loopback only."""
+"""Python imports this at its start where tools/offline.py has put it on the path: sockets reach the
+loopback only."""
 
 import errno
 import socket
@@ -6,12 +7,18 @@ import socket
 
 def _guard(method):
     def guarded(self, *arguments):
-        address = arguments[-1]  # connect(address), connect_ex(address), sendto(data[, flags], address)
+        address = arguments[
+            -1
+        ]  # connect(address), connect_ex(address), sendto(data[, flags], address)
         inside = self.family not in (socket.AF_INET, socket.AF_INET6) or (
-            address[0] in ("", "localhost", "::1") or address[0].startswith("127."))
+            address[0] in ("", "localhost", "::1") or address[0].startswith("127.")
+        )
         if not inside:
-            raise OSError(errno.ENETUNREACH, f"the network is blocked in this run; refused {address[0]}")
+            raise OSError(
+                errno.ENETUNREACH, f"the network is blocked in this run; refused {address[0]}"
+            )
         return method(self, *arguments)
+
     return guarded
 
 

@@ -1,0 +1,1 @@
+"""What the notebooks lean on: exercises and their checks, the doctor, the start."""

@@ -1,0 +1,1 @@
+"""What a right answer is: a file a lesson, each a tuple EXERCISES of checks.Exercise."""

@@ -1,0 +1,198 @@
+"""Exercises of lesson 02: soften probabilities, write the soft gradient, place T² rightly."""
+
+import torch
+from torch.nn import functional as F
+
+from kdlab.lessons.checks import Exercise
+
+
+def _soften(soften):
+    p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    for T in (1.0, 2.0, 5.0):
+        found = torch.as_tensor(soften(p, T), dtype=torch.float64)
+        expected = F.softmax(p.log() / T, -1)
+        if found.shape != p.shape or abs(found.sum().item() - 1) > 1e-6:
+            return (
+                f"at T = {T:g} the result must be 3 probabilities that sum to 1, "
+                f"got {found.tolist()}"
+            )
+        if torch.allclose(found, F.softmax(p / T, -1), atol=1e-6):
+            return (
+                "you divided the probabilities, not the logits: "
+                "up to a constant the logits are log p"
+            )
+        if torch.allclose(found, F.softmax(p.log() * T, -1), atol=1e-6) and T != 1:
+            return f"at T = {T:g} your distribution became sharper: divide by T"
+        if not torch.allclose(found, expected, atol=1e-6):
+            return (
+                f"at T = {T:g} expected {[round(v, 3) for v in expected.tolist()]}, "
+                f"got {found.tolist()}"
+            )
+    return ""
+
+
+def _gradient(gradient):
+    generator = torch.Generator().manual_seed(0)
+    s, t = torch.randn(2, 6, 5, dtype=torch.float64, generator=generator) * 2
+    for T in (1.0, 3.0):
+        z = s.clone().requires_grad_()
+        log_q, log_p = F.log_softmax(z / T, -1), F.log_softmax(t / T, -1)
+        (expected,) = torch.autograd.grad(
+            F.kl_div(log_q, log_p, log_target=True, reduction="sum"), z
+        )
+        found = torch.as_tensor(gradient(s, t, T))
+        if found.shape != s.shape:
+            return (
+                f"expected a gradient for every logit, shape {tuple(s.shape)}, "
+                f"got {tuple(found.shape)}"
+            )
+        if torch.allclose(found, -expected):
+            return (
+                "the sign is turned: "
+                "the loss falls where the student's probability moves to the teacher's"
+            )
+        if T != 1 and torch.allclose(found, expected * T):
+            return (
+                f"at T = {T:g} it is {T:g} times too large: "
+                "z / T inside the softmax leaves a factor 1/T"
+            )
+        if T != 1 and torch.allclose(found, F.softmax(s, -1) - F.softmax(t, -1)):
+            return "these are the probabilities at T = 1: both softmaxes take logits divided by T"
+        if not torch.allclose(found, expected):
+            return (
+                f"at T = {T:g} it differs from autograd by up "
+                f"to {(found - expected).abs().max().item():.3f}"
+            )
+    return ""
+
+
+def _loss(loss):
+    generator = torch.Generator().manual_seed(0)
+    s, t = torch.randn(2, 8, 5, dtype=torch.float64, generator=generator) * 2
+    y = torch.randint(0, 5, (8,), generator=generator)
+
+    def parts(T):
+        soft = F.kl_div(
+            F.log_softmax(s / T, -1),
+            F.log_softmax(t / T, -1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        return soft, F.cross_entropy(s, y)
+
+    T, alpha = 4.0, 0.7
+    soft, hard = parts(T)
+    cross = -(F.softmax(t / T, -1) * F.log_softmax(s / T, -1)).sum(-1).mean()
+    found = float(loss(s, t, y, T, alpha))
+    slips = {
+        "is the T² on the soft term? It is missing": alpha * soft + (1 - alpha) * hard,
+        "is the T² on the soft term? Here it multiplies both": (
+            T * T * (alpha * soft + (1 - alpha) * hard)
+        ),
+        "alpha weights the soft term; here it weights the labels": (
+            (1 - alpha) * T * T * soft + alpha * hard
+        ),
+        "the hard term has no temperature": (
+            alpha * T * T * soft + (1 - alpha) * F.cross_entropy(s / T, y)
+        ),
+        "this is the cross-entropy to the teacher, not the KL: it is not 0 where the two agree": (
+            alpha * T * T * cross + (1 - alpha) * hard
+        ),
+        'the mean also runs over the classes: reduction="batchmean" divides by the rows alone': (
+            alpha * T * T * soft / 5 + (1 - alpha) * hard
+        ),
+    }
+    for sentence, value in slips.items():
+        if abs(found - float(value)) < 1e-6:
+            return sentence
+    expected = float(alpha * T * T * soft + (1 - alpha) * hard)
+    return (
+        ""
+        if abs(found - expected) < 1e-6
+        else f"expected {expected:.4f} on the test batch, got {found:.4f}"
+    )
+
+
+def _slip(body):
+    return f"""
+def attempt(s, t, y, T, alpha):
+    log_q, log_p = F.log_softmax(s / T, -1), F.log_softmax(t / T, -1)
+    soft = F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+    return {body}
+"""
+
+
+EXERCISES = (
+    Exercise(
+        "02.1",
+        _soften,
+        (
+            "The logits of a softmax are known up to a constant: log p.",
+            (
+                "So softened probabilities are softmax(log p / T), "
+                "which is the same as p ** (1/T), normalised."
+            ),
+        ),
+        """
+def attempt(p, T):
+    q = p ** (1 / T)
+    return q / q.sum()
+""",
+        {
+            "not the logits": "def attempt(p, T):\n    return torch.softmax(p / T, -1)",
+            "sharper": "def attempt(p, T):\n    return torch.softmax(p.log() * T, -1)",
+            "sum to 1": "def attempt(p, T):\n    return p ** (1 / T)",
+        },
+    ),
+    Exercise(
+        "02.2",
+        _gradient,
+        (
+            "The gradient of KL(p ‖ q) by the softmax's own inputs u = z / T is q − p.",
+            "By the chain rule du/dz = 1/T.",
+        ),
+        """
+def attempt(student_logits, teacher_logits, T):
+    return (torch.softmax(student_logits / T, -1) - torch.softmax(teacher_logits / T, -1)) / T
+""",
+        {
+            "too large": (
+                "def attempt(s, t, T):\n"
+                "    return torch.softmax(s / T, -1) - torch.softmax(t / T, -1)"
+            ),
+            "sign": (
+                "def attempt(s, t, T):\n"
+                "    return (torch.softmax(t / T, -1) - torch.softmax(s / T, -1)) / T"
+            ),
+            "at T = 1": (
+                "def attempt(s, t, T):\n    return torch.softmax(s, -1) - torch.softmax(t, -1)"
+            ),
+        },
+    ),
+    Exercise(
+        "02.3",
+        _loss,
+        (
+            'The soft term: F.kl_div(log q_T, log p_T, log_target=True, reduction="batchmean").',
+            "alpha · T² · soft + (1 − alpha) · F.cross_entropy(student_logits, labels).",
+        ),
+        _slip("alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s, y)"),
+        {
+            "It is missing": _slip("alpha * soft + (1 - alpha) * F.cross_entropy(s, y)"),
+            "multiplies both": _slip("T**2 * (alpha * soft + (1 - alpha) * F.cross_entropy(s, y))"),
+            "weights the labels": _slip(
+                "(1 - alpha) * T**2 * soft + alpha * F.cross_entropy(s, y)"
+            ),
+            "no temperature": _slip(
+                "alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s / T, y)"
+            ),
+            "over the classes": _slip(
+                "alpha * T**2 * soft / 5 + (1 - alpha) * F.cross_entropy(s, y)"
+            ),
+            "not the KL": _slip(
+                "alpha * T**2 * F.cross_entropy(s / T, "
+                "torch.softmax(t / T, -1)) + (1 - alpha) * F.cross_entropy(s, y)"
+            ),
+        },
+    ),
+)

@@ -1,0 +1,5 @@
+"""What a student minimises."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["divergences", "features"])

@@ -1,0 +1,349 @@
+"""A divergence straight from hidden states and heads, a chunk of tokens at a time.
+
+The logits of all tokens (N, V) never stand there at once. A chunk's gradient is taken while its
+logits z = h Wᵀ + b are there, in the forward pass. With g = ∂loss/∂z,
+
+    ∂/∂h = g W,   ∂/∂W = gᵀ h,   ∂/∂b = Σ_rows g
+
+(Hsu et al. 2024, Liger Kernel: FusedLinearCrossEntropy), and for any divergence D of
+q = softmax(z / T), since ∂q(w)/∂z(v) = q(w) · (1[v = w] − q(v)) / T,
+
+    ∂D/∂z(v) = [a(v) − q(v) · Σ_w a(w)] / T,   a(v) = q(v) · ∂D/∂q(v)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from kdlab.base.arguments import one_of, whole
+from kdlab.losses import divergences
+from kdlab.losses.divergences import FLOOR, log_softmax
+from kdlab.losses.kd import TokenLoss, check_labels
+from kdlab.losses.protocol import Objective
+
+TINY = torch.finfo(torch.float32).tiny  # stands for a mixture of 0, so that 0 · log 0 is 0
+
+
+def _forward_kl(log_q, q, log_p):
+    """D = Σ p (log p − log q),   a = −p."""
+    p = log_p.exp()
+    return log_p.sub_(log_q).mul_(p).sum(-1), p.neg_()
+
+
+def _reverse_kl(log_q, q, log_p):
+    """D = Σ q (log q − log p),   a = q (log q − log p + 1).
+
+    The constant 1 falls out of a − q Σ a.
+    """
+    a = log_q.sub_(log_p).mul_(q)
+    return a.sum(-1), a
+
+
+def _jsd(log_q, q, log_p, beta=0.5):
+    """The Jensen–Shannon divergence to M = β p + (1 − β) q.
+
+        D = β Σ p (log p − log M) + (1 − β) Σ q (log q − log M),   a = (1 − β) q (log q − log M)
+        ∂D/∂q = (1 − β) [log q − log M + 1 − (β p + (1 − β) q) / M]
+
+    The last two terms of ∂D/∂q cancel.
+    """
+    if beta in (0, 1):
+        return (_reverse_kl if beta else _forward_kl)(log_q, q, log_p)
+    p = log_p.exp()
+    log_m = torch.lerp(q, p, beta).clamp_min_(TINY).log_()
+    of_p = log_p.sub_(log_m).mul_(p).sum(-1)
+    a = log_q.sub_(log_m).mul_(q).mul_(1 - beta)
+    return beta * of_p + a.sum(-1), a
+
+
+def _skew_forward_kl(log_q, q, log_p, skew=0.1):
+    """D = Σ p (log p − log M), M = λ p + (1 − λ) q,   a = −(1 − λ) q p / M."""
+    if skew == 0:
+        return _forward_kl(log_q, q, log_p)
+    p = log_p.exp()
+    m = torch.lerp(q, p, skew).clamp_min_(TINY)
+    return log_p.sub_(m.log()).mul_(p).sum(-1), p.div_(m).mul_(q).mul_(skew - 1)
+
+
+def _skew_reverse_kl(log_q, q, log_p, skew=0.1):
+    """D = Σ q (log q − log M), M = λ q + (1 − λ) p,   a = q (log q − log M − λ q / M).
+
+    The constant 1 in the bracket of a is left out, as in `_reverse_kl`.
+    """
+    if skew == 0:
+        return _reverse_kl(log_q, q, log_p)
+    m = torch.lerp(log_p.exp_(), q, skew).clamp_min_(TINY)
+    a = log_q.sub_(m.log()).mul_(q)
+    return a.sum(-1), a.addcdiv_(q.square(), m, value=-skew)
+
+
+def _tvd(log_q, q, log_p):
+    """D = ½ Σ |q − p|,   a = ½ q sign(q − p)."""
+    far = q - log_p.exp_()
+    return 0.5 * far.abs().sum(-1), far.sign_().mul_(q).mul_(0.5)
+
+
+# from log q, q and log p of a chunk (n, V), which they may overwrite: D (n,) and a (n, V)
+FORMULAS = {
+    divergences.forward_kl: _forward_kl,
+    divergences.reverse_kl: _reverse_kl,
+    divergences.jsd: _jsd,
+    divergences.skew_forward_kl: _skew_forward_kl,
+    divergences.skew_reverse_kl: _skew_reverse_kl,
+    divergences.tvd: _tvd,
+}
+
+
+def _terms_and_gradient(objective, z, teacher_z, labels, with_hard):
+    """Soft and hard term a row (n,), and the loss's gradient by the student's logits z.
+
+    Overwrites nothing of z. The hard term is NaN where neither loss nor `with_hard` asks for it.
+    """
+    T, (of_soft, of_hard) = objective.temperature, objective.weights
+    log_q = log_softmax(z, T)
+    q = log_q.exp()
+    formula = FORMULAS[objective.divergence]
+    soft, a = formula(log_q, q, log_softmax(teacher_z, T), **objective.options)
+    soft = soft.clamp_min_(0)  # rounding may end just below 0
+    g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1).mul_(of_soft / T)
+    if not (of_hard or with_hard):
+        return soft, torch.full_like(soft, torch.nan), g
+    # CE = −log q_1(y),   ∂CE/∂z(v) = q_1(v) − 1[v = y]
+    log_q, y = log_softmax(z), labels[:, None]
+    hard = -log_q.gather(1, y)
+    if of_hard:
+        g.add_(log_q.exp_(), alpha=of_hard).scatter_add_(1, y, torch.full_like(hard, -of_hard))
+    return soft, hard[:, 0], g
+
+
+def _as_head(weight):
+    """The dtype that a head answers in: its weight's own, or autocast's."""
+    device = weight.device.type
+    if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
+def _weighted(objective, soft, hard):
+    """The loss a row of its terms."""
+    of_soft, of_hard = objective.weights
+    return of_soft * soft + of_hard * hard if of_hard else of_soft * soft
+
+
+class _Fused(torch.autograd.Function):
+    """The loss's sum over the tokens that count, and their terms (N,).
+
+    From both sides' hidden (N, H), weight (V, H) and bias (V,) or None.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        hidden,
+        weight,
+        bias,
+        teacher_hidden,
+        teacher_weight,
+        teacher_bias,
+        labels,
+        objective,
+        chunk,
+        with_hard,
+    ):
+        # losses and sums are never in half precision
+        wide = torch.promote_types(weight.dtype, torch.float32)
+
+        def answers(rows, hidden, weight, bias):
+            hidden = hidden[rows].to(weight.dtype)
+            logits = F.linear(hidden, weight, bias).to(wide)
+            return hidden, logits if bias is None else logits.clamp_min_(FLOOR)
+
+        student, teacher = (
+            [x if x is None else x.to(_as_head(w)) for x in (w, b)]
+            for w, b in ((weight, bias), (teacher_weight, teacher_bias))
+        )
+        of_hidden, of_weight, of_bias = grads = [
+            torch.zeros_like(x, dtype=wide) if needed else None
+            for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
+        ]
+        soft, hard = torch.zeros(2, len(labels), dtype=wide, device=hidden.device)
+        for rows in (labels >= 0).nonzero()[:, 0].split(chunk):
+            h, z = answers(rows, hidden, *student)
+            teacher_z = answers(rows, teacher_hidden, *teacher)[1]
+            soft[rows], hard[rows], g = _terms_and_gradient(
+                objective, z, teacher_z, labels[rows], with_hard
+            )
+            if of_bias is not None:
+                of_bias += g.sum(0)
+            g = g.to(h.dtype)
+            if of_hidden is not None:
+                of_hidden[rows] = (g @ student[0]).to(wide)
+            if of_weight is not None:
+                # added within the product where it can be: gᵀ h is as large as the head
+                of_weight.addmm_(g.T, h) if h.dtype == wide else of_weight.add_(g.T @ h)
+        ctx.dtypes = [x if x is None else x.dtype for x in (hidden, weight, bias)]
+        ctx.save_for_backward(*grads)
+        ctx.mark_non_differentiable(soft, hard)
+        return _weighted(objective, soft, hard).sum(), soft, hard
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, scale, *_):
+        grads = [
+            x if x is None else (x * scale).to(dtype)
+            for x, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return *grads, *[None] * 7
+
+
+def _check(name, hidden, head):
+    if not torch.is_tensor(hidden) or not hidden.is_floating_point() or hidden.ndim == 0:
+        came = hidden.dtype if torch.is_tensor(hidden) else type(hidden).__name__
+        raise TypeError(
+            f"linear_divergence: {name}_hidden must be a floating-point tensor (..., H), got {came}"
+        )
+    # another forward (a quantised layer, an adapter) would give other logits than the weight does
+    if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
+        raise TypeError(
+            f"linear_divergence: {name}_head must be a plain nn.Linear, got {type(head).__name__}"
+        )
+    if hidden.shape[-1] != head.weight.shape[1]:
+        raise ValueError(
+            f"linear_divergence: {name}_hidden must be (..., {head.weight.shape[1]}) "
+            f"to fit {name}_head, got {tuple(hidden.shape)}"
+        )
+
+
+def _columns(head, V):
+    """Weight and bias of the first V tokens; whole where there are no others."""
+    if V == len(head.weight):
+        return head.weight, head.bias
+    return head.weight[:V], None if head.bias is None else head.bias[:V]
+
+
+def linear_divergence(
+    student_hidden: Tensor,
+    student_head: nn.Linear,
+    teacher_hidden: Tensor,
+    teacher_head: nn.Linear,
+    labels: Tensor,
+    objective: Objective | None = None,
+    chunk: int = 128,
+    reduction: str = "mean",
+    vocab_size: int | None = None,
+) -> Tensor:
+    """`TokenLoss` of two heads' logits (tokens, V), which never stand in memory all at once.
+
+        objective(student_head(student_hidden), teacher_head(teacher_hidden), labels)
+
+    student_hidden, teacher_hidden: (..., H_s) and (..., H_t), already shifted onto the labels
+    (`next_token` does so). student_head, teacher_head: plain nn.Linear with weights (V, H_s) and
+    (V, H_t), whose answers are the logits as they are, without a soft cap; a bias of −inf rules a
+    class out. labels: (...), integers or −100 (does not count; the row may hold anything).
+    objective: a TokenLoss, by default the forward KL. chunk: tokens at a time. vocab_size: the
+    tokens that exist, where a head is padded to a round width (`mask_padding`): the other columns
+    have no probability and no gradient, and the heads' widths may differ. Returns the mean in nats
+    over the tokens that count, or with reduction="sum" their sum; 0, with zero gradients, where
+    none does. Gradients go to student_hidden and student_head, never to the teacher, and are ready
+    when the value is: they cannot be differentiated again (RuntimeError). Logits come in the head's
+    dtype (or autocast's), all else is float32 or better. Raises TypeError or ValueError on what
+    does not fit, and on NaN or +inf logits. Source: Hsu et al. 2024 (Liger Kernel),
+    FusedLinearCrossEntropy.
+
+    >>> student, teacher = nn.Linear(4, 32), nn.Linear(8, 32)
+    >>> h, h_teacher = torch.randn(2, 5, 4), torch.randn(2, 5, 8)
+    >>> labels = torch.zeros(2, 5, dtype=torch.long)
+    >>> loss = linear_divergence(h, student, h_teacher, teacher, labels, TokenLoss(alpha=0.5))
+    >>> torch.allclose(loss, TokenLoss(alpha=0.5)(student(h), teacher(h_teacher), labels))
+    True
+    """
+    one_of("linear_divergence", "reduction", reduction, ["mean", "sum"])
+    terms = fused_terms(
+        student_hidden,
+        student_head,
+        teacher_hidden,
+        teacher_head,
+        labels,
+        objective,
+        chunk,
+        vocab_size,
+    )
+    total = terms["total"]
+    return total if reduction == "sum" else total / (labels >= 0).sum().clamp_min(1)
+
+
+def fused_terms(
+    student_hidden,
+    student_head,
+    teacher_hidden,
+    teacher_head,
+    labels,
+    objective=None,
+    chunk=128,
+    vocab_size=None,
+    with_hard=False,
+):
+    """What `linear_divergence` adds up, and its parts a token.
+
+    {"total": the sum in nats, with gradients; "loss", "soft", "hard": a value a token (...),
+    without}. with_hard: also where the objective leaves the hard term out, which is NaN else.
+
+    >>> student, teacher = nn.Linear(4, 32), nn.Linear(8, 32)
+    >>> labels = torch.zeros(2, 5, dtype=torch.long)
+    >>> terms = fused_terms(torch.randn(2, 5, 4), student, torch.randn(2, 5, 8), teacher, labels)
+    >>> terms["soft"].shape, terms["hard"].isnan().all().item()
+    (torch.Size([2, 5]), True)
+    """
+    objective = TokenLoss() if objective is None else objective
+    if type(objective) is not TokenLoss:
+        raise TypeError(
+            f"linear_divergence: objective must be a kdlab.TokenLoss, got {objective!r}"
+        )
+    if objective.divergence not in FORMULAS:
+        known = [f.__name__ for f in FORMULAS]
+        raise ValueError(
+            f"linear_divergence: objective must have a divergence of {known}, "
+            f"got {objective.divergence!r}; "
+            "for another take objective(student_logits, teacher_logits, labels)"
+        )
+    # its options, checked in its own words
+    objective.divergence(*torch.zeros(2, 1, 2), **objective.options)
+    _check("student", student_hidden, student_head)
+    _check("teacher", teacher_hidden, teacher_head)
+    widths = len(student_head.weight), len(teacher_head.weight)
+    rows, V = student_hidden.shape[:-1], widths[0] if vocab_size is None else vocab_size
+    if type(V) is not int or not 1 <= V <= min(widths) and vocab_size is not None:
+        raise ValueError(
+            "linear_divergence: vocab_size must be a whole number from 1 to the narrower "
+            f"of the widths {widths}, got {vocab_size!r}"
+        )
+    if teacher_hidden.shape[:-1] != rows:
+        raise ValueError(
+            f"linear_divergence: student_hidden {tuple(student_hidden.shape)} and teacher_hidden "
+            f"{tuple(teacher_hidden.shape)} must have the same tokens (all axes but the last)"
+        )
+    if widths[0] != widths[1] and vocab_size is None:
+        raise ValueError(
+            "linear_divergence: student_head and teacher_head must share the vocabulary, "
+            f"got {widths[0]} and {widths[1]} tokens; where one tokenizer's heads are padded "
+            "to other widths give vocab_size, for other vocabularies see kdlab.losses.uld"
+        )
+    chunk = whole("linear_divergence", "chunk", chunk, least=1)
+    labels = check_labels("linear_divergence", labels, rows, V).reshape(-1)
+    sides = [
+        x
+        for h, head in ((student_hidden, student_head), (teacher_hidden, teacher_head))
+        for x in (h.reshape(-1, h.shape[-1]), *_columns(head, V))
+    ]
+    if not torch.is_grad_enabled():
+        # else gradients would be taken all the same
+        sides = [x if x is None else x.detach() for x in sides]
+    total, *terms = _Fused.apply(*sides, labels, objective, chunk, with_hard)
+    if total.isnan():
+        raise ValueError(
+            "linear_divergence: the logits of a token that counts hold NaN or +inf; "
+            "expected finite numbers, or −inf for a class that is ruled out"
+        )
+    soft, hard = (x.view(rows) for x in terms)
+    return {"total": total, "loss": _weighted(objective, soft, hard), "soft": soft, "hard": hard}

@@ -1,0 +1,5 @@
+"""Pictures, and pictures with handles."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["plots"])

@@ -1,0 +1,190 @@
+"""Which layer to learn from, and by which distance, trained while one looks."""
+
+import functools
+from typing import Any
+
+import pandas as pd
+import torch
+
+from kdlab.base import arguments
+from kdlab.data.tasks import splits
+from kdlab.evidence.intervals import Estimate
+from kdlab.losses import features
+from kdlab.losses.hidden import HiddenLoss
+from kdlab.show.explorer import Explorer, choice, large, slider
+from kdlab.show.plots import Picture
+from kdlab.students.builders import convnet
+from kdlab.teachers import outputs
+from kdlab.training.sweep import sweep, train
+
+SIZES = (1000, 437, 360)  # of the digits; multiples that every split shares
+LAYERS = {"layer 1": "1", "layer 3": "3"}
+HINTS: dict[str, tuple[Any, float]] = {
+    "similarity": (features.similarity, 1e4),
+    "attention maps": (features.attention_transfer, 100.0),
+    "values (FitNets)": (features.fitnets, 100.0),
+}
+
+
+def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
+    """Teacher and student looking at one image, before and after hints → `Explorer`.
+
+    Between their layers stands CKA. The students learn a hundred labels of the digits: before,
+    labels alone; after, also the teacher's layer 3.
+
+    >>> explorer = hidden_layers_explorer(epochs=2)
+    >>> explorer.move(layer="layer 1", image=3).answer["error"]
+    ''
+    """
+    arguments.whole("hidden_layers_explorer", "count", count, least=4)
+    arguments.whole("hidden_layers_explorer", "epochs", epochs, least=1)
+    tasks = splits("digits", count, sizes=SIZES)
+    few = splits("digits", count, sizes=SIZES, labels_per_class=10)
+    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=10, batch=64)
+    budget: dict[str, Any] = dict(epochs=epochs, batch=25)
+    students = {"before": train(convnet(4, 8), few, **budget)}
+    students |= {
+        name: sweep(
+            convnet(4, 8),
+            few,
+            teacher=teachers,
+            **budget,
+            objective=HiddenLoss(distance, [("3", "3")], weight),
+        )
+        for name, (distance, weight) in HINTS.items()
+    }
+    data = tasks[0].validation
+    rows = [int(r) for c in range(10) for r in (data.y == c).nonzero()[:3, 0]]
+    named = {"logits": "logits", **{v: k for k, v in LAYERS.items()}}
+
+    def hidden(runs, task, x):
+        return outputs.hidden(runs.module_of_unit(task), x, list(LAYERS.values()))
+
+    @functools.cache
+    def alike(name):
+        found = {(s, t): {} for s in ("1", "3", "logits") for t in ("1", "3", "logits")}
+        for task in tasks:
+            mine, theirs = (
+                hidden(runs, task, task.validation.x) for runs in (students[name], teachers)
+            )
+            for s, t in found:
+                found[s, t][task.unit] = float(features.cka(mine[s], theirs[t]))
+        return {(named[s], named[t]): Estimate(pd.Series(v), "CKA") for (s, t), v in found.items()}
+
+    def draw(image, layer, show, hints):
+        x = data.x[rows[image]][None]
+        accuracy = {k: students[v].estimate() for k, v in (("before", "before"), ("after", hints))}
+        sides = {
+            "teacher": teachers,
+            "student before": students["before"],
+            "student after": students[hints],
+        }
+        maps = {
+            name: hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()
+        }
+        cells = {"before": alike("before"), "after": alike(hints)}
+        return _side_by_side(
+            x[0].cpu(),
+            maps,
+            cells,
+            tasks[0].classes[data.y[rows[image]]],
+            layer,
+            show,
+            hints,
+            accuracy,
+        )
+
+    shown = [f"{tasks[0].classes[data.y[r]]}, number {i % 3 + 1}" for i, r in enumerate(rows)]
+    return Explorer(
+        "Hidden layers side by side",
+        [
+            slider("image", "Image", range(len(rows)), 12, shown),
+            choice("layer", "Layer", list(LAYERS), "layer 3"),
+            choice("hints", "Hints by", list(HINTS)),
+            choice("show", "Show", ["attention map", "four channels"]),
+        ],
+        draw,
+    )
+
+
+def _side_by_side(image, maps, cells, label, layer, show, hints, accuracy):
+    figure, context = large(13, 7.2)
+    with context:
+        top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.25])
+        for ax, (name, layer_of) in zip(
+            top.subplots(1, 4), [("image", image), *maps.items()], strict=True
+        ):
+            if name == "image":
+                ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
+            else:
+                strongest = layer_of.square().sum((1, 2)).argsort(descending=True)[:4]
+                # NaN around each map: the gap between them
+                a, b, c, d = torch.nn.functional.pad(
+                    layer_of[strongest], (1, 1, 1, 1), value=torch.nan
+                )
+                ax.imshow(
+                    (
+                        layer_of.square().sum(0)
+                        if show == "attention map"
+                        else torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
+                    ),
+                    cmap="cividis",
+                )
+            ax.set_title(name)
+            ax.axis("off")
+        for ax, (name, found) in zip(bottom.subplots(1, 2), cells.items(), strict=True):
+            keys = list(dict.fromkeys(s for s, _ in found))
+            ax.imshow(
+                [[found[s, t].mean for t in keys] for s in keys],
+                cmap="Blues",
+                vmin=0,
+                vmax=1,
+                aspect="auto",
+            )
+            for (s, t), e in found.items():
+                ax.text(
+                    keys.index(t),
+                    keys.index(s),
+                    f"{e.mean:.2f} ±{e.half_width():.2f}",
+                    ha="center",
+                    va="center",
+                    color="white" if e.mean > 0.6 else "black",
+                )
+            ax.set_xticks(range(3), keys)
+            ax.set_yticks(range(3), keys)
+            ax.set(title=f"CKA {name} hints", xlabel="teacher", ylabel="student")
+            ax.spines[:].set_visible(False)
+            ax.tick_params(length=0)
+    own = {name: found["layer 3", "layer 3"] for name, found in cells.items()}
+    change, gain = own["after"] - own["before"], accuracy["after"] - accuracy["before"]
+    where = {
+        name: torch.nn.functional.normalize(m.square().sum(0).flatten(), dim=0)
+        for name, m in maps.items()
+    }
+    near = [float(where["teacher"] @ where[f"student {name}"]) for name in ("before", "after")]
+    lines = [
+        (
+            f"{layer}, this {label}: cosine of the student's map with the teacher's {near[0]:.3f} "
+            f"before, {near[1]:.3f} after"
+        ),
+        (
+            f"CKA of layer 3 with layer 3: {own['before']} before, {own['after']} after; "
+            f"change {change}"
+        ),
+        (
+            f"accuracy on validation: {accuracy['before']} before, {accuracy['after']} after; "
+            f"change {gain}, verdict: {gain.verdict()}"
+        ),
+    ]
+    return (
+        Picture(
+            figure,
+            f"Above: {layer} of the first split's networks, one image. Below: likeness of all "
+            f"layers, mean ± half of a 95 % interval over {len(own['after'].values)} splits. "
+            f"Hints: {hints}, layer 3.",
+            f"Above, an image of a {label} and the {show} of {layer} in the teacher, "
+            "the student before hints and the student after them. "
+            "Below, two grids of nine CKA values, before and after. The numbers follow as text.",
+        ),
+        lines,
+    )

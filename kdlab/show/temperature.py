@@ -1,0 +1,166 @@
+"""What temperature does to one image's answer, with handles."""
+
+import math
+from typing import Any
+
+import torch
+
+from kdlab.base.arguments import instance
+from kdlab.data.tasks import Task, load
+from kdlab.evidence import metrics
+from kdlab.losses import divergences
+from kdlab.show.explorer import Explorer, choice, entry, large, slider
+from kdlab.show.plots import COLOURS, Picture
+from kdlab.students.builders import convnet, mlp
+from kdlab.teachers import outputs
+from kdlab.training.sweep import train
+
+TEMPERATURES = [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0]
+
+
+def read_logits(name, text):
+    """The numbers of a typed line, (C,); ValueError that says what is wrong with it.
+
+    >>> read_logits("teacher", "3, 1.5  -2")
+    tensor([ 3.0000,  1.5000, -2.0000])
+    """
+    try:
+        found = [
+            float(part)
+            for part in text.replace(",", " ").replace(";", " ").replace("−", "-").split()
+        ]
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: {text!r} must be numbers between commas, as in 3, 1, 0; {error}"
+        ) from None
+    if (
+        not 2 <= len(found) <= 20
+        or not all(map(math.isfinite, found))
+        or max(map(abs, found)) > 1e4
+    ):
+        raise ValueError(f"{name}: {text!r} must be 2 to 20 numbers within ±10,000, one a class")
+    return torch.tensor(found)
+
+
+def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = None) -> Explorer:
+    """Three softmaxes: teacher and student at T, student at 1 and the label → `Explorer`.
+
+    Of typed logits, or of a task's validation images; entropies in nats. teacher, student: trained
+    modules for the images of `task`; where they are missing, small ones are trained on the digits
+    (some seconds). Raises ValueError where one has diverged: its answers hold NaN.
+
+    >>> explorer = temperature_explorer().move(source="typed logits", T=1.0)
+    >>> explorer.answer["lines"][0]  # doctest: +ELLIPSIS
+    'Teacher: entropy ... nats at T = 1...'
+    """
+    own = "an nn.Module, or None for one of its own"
+    for key, model in (("teacher", teacher), ("student", student)):
+        instance("temperature_explorer", key, model, (torch.nn.Module, type(None)), own)
+    task = load("digits", sizes=(1000, 437, 360)) if task is None else task
+    instance("temperature_explorer", "task", task, Task, "a Task, from load()")
+    if teacher is None:
+        teacher = train(convnet(16, 32, dropout=0.5), task, epochs=12, batch=64).module()
+    if student is None:
+        student = train(mlp(16), task, epochs=20, batch=64).module()
+    data, names = task.validation, task.classes
+    # four of each class, in order
+    rows = [int(r) for c in range(len(names)) for r in (data.y == c).nonzero()[:4, 0]]
+    answers = [outputs.logits(model, data.x[rows]).float().cpu() for model in (teacher, student)]
+    for key, answer in zip(("teacher", "student"), answers, strict=True):
+        if not metrics.sound(answer):
+            raise ValueError(
+                f"temperature_explorer: {key} must give finite logits, "
+                "got NaN or +inf: it diverged; train it with a lower lr or clip=1.0"
+            )
+    images, labels = data.x[rows].cpu(), data.y[rows].tolist()
+    shown = [f"{names[y]}, number {i % 4 + 1}" for i, y in enumerate(labels)]
+
+    def draw(source, image, T, typed, typed_student, scale):
+        if source == "an image":
+            z, s, label, classes = answers[0][image], answers[1][image], labels[image], names
+        else:
+            z, s = (
+                read_logits("teacher's logits", typed),
+                read_logits("student's logits", typed_student),
+            )
+            label, classes = 0, [chr(97 + c) for c in range(len(z))]
+            if len(z) != len(s):
+                raise ValueError(
+                    "teacher and student must have one class each, "
+                    f"got {len(z)} and {len(s)} logits"
+                )
+        picture = images[image] if source == "an image" else None
+        return _three_softmaxes(z, s, label, classes, T, scale, picture)
+
+    return Explorer(
+        "Temperature: what the softmax does to an answer",
+        [
+            choice("source", "Logits from", ["an image", "typed logits"]),
+            slider("T", "Temperature T", TEMPERATURES, 4.0),
+            slider("image", "Image", range(len(rows)), min(17, len(rows) - 1), shown),
+            choice("scale", "Axis", ["linear", "logarithmic"]),
+            entry("typed", "Teacher's logits", "4, 2, 1, -1, -2"),
+            entry("typed_student", "Student's logits", "2, 2, 0, 0, -1"),
+        ],
+        draw,
+    )
+
+
+def _three_softmaxes(z, s, label, classes, T, scale, image):
+    p, q, q1 = (divergences.log_softmax(v, t).exp() for v, t in ((z, T), (s, T), (s, 1.0)))
+    figure, context = large(13, 5)
+    with context:
+        widths = [1, 1, 1] if image is None else [0.55, 1, 1, 1]
+        grid = list(figure.subplots(1, len(widths), width_ratios=widths))
+        if image is not None:
+            ax = grid.pop(0)
+            ax.imshow(
+                image.permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy(),
+                cmap="gray_r",
+                vmin=0,
+                vmax=1,
+            )
+            ax.set_title(f"label: {classes[label]}")
+            ax.axis("off")
+        titles = f"teacher at T = {T:g}", f"student at T = {T:g}", "student at T = 1, label"
+        for ax, title, share, colour in zip(
+            grid, titles, (p, q, q1), [COLOURS[i] for i in (1, 0, 0)], strict=True
+        ):
+            ax.bar(range(len(classes)), share.tolist(), color=colour)
+            ax.set_xticks(range(len(classes)), classes)
+            ax.set_title(title)
+            ax.set_xlabel("class")
+            ax.set_yscale("log" if scale == "logarithmic" else "linear")
+            ax.set_ylim(*((1e-6, 1.5) if scale == "logarithmic" else (0, 1.05)))
+        grid[2].bar([label], [1.0], fill=False, edgecolor="black", linewidth=2, linestyle="--")
+        grid[0].set_ylabel("probability")
+        for ax in grid[1:]:
+            ax.tick_params(labelleft=False)
+    kl, cross = float(divergences.forward_kl(s, z, T)), -float(divergences.log_softmax(s)[label])
+    order = p.argsort(descending=True)[:4].tolist()
+    h = [float(metrics.entropy(v, t)) for v, t in ((z, 1.0), (z, T), (s, T), (s, 1.0))]
+    lines = [
+        (
+            f"Teacher: entropy {h[0]:.3f} nats at T = 1, "
+            f"{h[1]:.3f} at T = {T:g} (uniform: {math.log(len(z)):.3f})."
+        ),
+        f"Student: entropy {h[3]:.3f} nats at T = 1, {h[2]:.3f} at T = {T:g}.",
+        f"Teacher at T = {T:g}: "
+        + ", ".join(f"{classes[c]} {100 * p[c]:.2f} %" for c in order)
+        + ".",
+        (
+            f"Soft loss: KL = {kl:.4f} nats, times T² = {kl * T * T:.4f}. "
+            f"Hard loss: cross-entropy = {cross:.4f} nats."
+        ),
+    ]
+    return (
+        Picture(
+            figure,
+            "The soft loss compares the first two, both at T; "
+            "the hard loss compares the third, at 1, with the label (dashed).",
+            f"Three bar charts of probabilities over {len(z)} classes, with {scale} axis: "
+            f"teacher at T = {T:g}, student at T = {T:g}, student at T = 1 with the label's bar "
+            f"of height 1 over class {classes[label]}. The numbers follow as text.",
+        ),
+        lines,
+    )

@@ -1,0 +1,129 @@
+"""Pretrained models of `transformers` by directory or hub id."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+
+from kdlab.base.arguments import text
+from kdlab.base.lab import device
+from kdlab.base.places import course_files, hub_reachable, locate
+
+CONFIGS = ("config.json", "adapter_config.json")  # a model's own, or that of an adapter on another
+
+
+def language_model(
+    name: str | os.PathLike, dtype: torch.dtype | str | None = None
+) -> tuple[Any, Any]:
+    """A causal language model by directory or hub id: (model in eval mode, tokenizer).
+
+    dtype: of its weights, such as torch.float32 for a student that is to be trained; None keeps
+    the checkpoint's own.
+
+    Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in
+    data/teachers, the local hub cache and the hub. Weights load as safetensors only, and no code
+    that comes with a model is run. Raises FileNotFoundError where nothing is found, listing every
+    place tried, and where a directory or the hub has no such model; TypeError or ValueError for
+    what is no name and no dtype.
+
+    >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    FileNotFoundError: language_model: can't find the model 'no/such-model'. Looked at: ...
+    """
+    return _pretrained("language_model", name, "AutoModelForCausalLM", dtype=dtype)
+
+
+def text_classifier(name: str | os.PathLike, **options: Any) -> tuple[Any, Any]:
+    """A sequence classifier and its tokenizer, as `language_model`.
+
+    options go to from_pretrained (num_labels, dtype, …).
+
+    >>> model, tokenizer = text_classifier("docs_bert")
+    >>> len(model.config.id2label)
+    8
+    """
+    return _pretrained("text_classifier", name, "AutoModelForSequenceClassification", **options)
+
+
+def _pretrained(caller, name, kind, dtype=None, **options):
+    if dtype is not None:
+        options["dtype"] = _float_dtype(caller, dtype)
+    model, place = _loaded(caller, "name", name, kind, **options)
+    import transformers
+
+    with _told(caller, "name", name):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    return model.to(device()), tokenizer
+
+
+def load_pretrained(caller, key, name, kind, **options):
+    """A model in eval mode by directory or hub id, looked for as in `language_model`.
+
+    It stays where from_pretrained puts it. kind: such as "AutoModelForCausalLM"; options:
+    from_pretrained's. The errors name the caller and its argument `key`.
+    """
+    if "dtype" in options:
+        options["dtype"] = _float_dtype(caller, options["dtype"])
+    return _loaded(caller, key, name, kind, **options)[0]
+
+
+def _loaded(caller, key, name, kind, **options):
+    """The model and the place that it was loaded from."""
+    place = _found(caller, key, name)
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    safe = {"use_safetensors": True, "trust_remote_code": False}
+    with _told(caller, key, name):
+        model = getattr(transformers, kind).from_pretrained(place, **(options | safe))
+    return model.eval(), place
+
+
+def _found(caller, key, name):
+    """The directory or hub id of a name; FileNotFoundError lists every place tried."""
+    name = text(caller, key, str(name) if isinstance(name, PurePath) else name)
+    where, tried = locate(name, "KDLAB_MODELS")
+    own = course_files() / "data" / "teachers" / name
+    if not isinstance(where, Path) and own.is_dir():  # comes with the course
+        where = own
+    if where is None and not hub_reachable():
+        places = "; ".join([*tried[:-1], "the course's data/teachers", tried[-1]])
+        raise FileNotFoundError(
+            f"{caller}: can't find the model {name!r}. Looked at: {places}; the hub (not "
+            f"reachable). Set KDLAB_MODELS to a directory that holds it, or connect once; {key} "
+            "must be a directory or a hub id."
+        )
+    if isinstance(where, Path) and not any((where / f).is_file() for f in CONFIGS):
+        raise FileNotFoundError(
+            f"{caller}: {key} must be a model, with a {' or '.join(CONFIGS)}, "
+            f"got the directory {str(where)!r} without one"
+        )
+    return str(where or name)
+
+
+@contextmanager
+def _told(caller, key, name):
+    """What transformers can't find, in our words."""
+    try:
+        yield
+    except OSError as error:  # no such id on the hub, or files that are missing
+        raise FileNotFoundError(
+            f"{caller}: {key} must be a model with safetensors and a tokenizer, "
+            f"got {name!r}: {error}"
+        ) from error
+
+
+def _float_dtype(caller, dtype):
+    """The dtype as transformers takes it; "float32" and "auto" are taken too."""
+    if isinstance(dtype, str) and dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(
+            f"{caller}: dtype must be a floating-point dtype such as torch.float32, or None, "
+            f"got {dtype!r}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""How a student learns: the loop, the sweep over settings, the Trainer, text written."""

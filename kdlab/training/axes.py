@@ -1,0 +1,176 @@
+"""The axes of a sweep: what each may hold, and the stacks of students that they span."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from kdlab.base import arguments
+from kdlab.base.lab import device
+from kdlab.losses.kd import KDLoss
+from kdlab.losses.protocol import Objective
+
+SETTINGS = ("temperature", "alpha")  # those of an objective that are axes
+STACKED = 128  # replicas in one stack
+
+
+def name_of(value):
+    """What a builder, an objective or a metric is called in the frame."""
+    return getattr(value, "__name__", type(value).__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student to be trained: its cell within the stack, its task's place, and its seed."""
+
+    lr: float
+    temperature: float  # NaN where the objective has none
+    alpha: float
+    task: int
+    seed: int
+    nth_seed: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What is trained together, as replicas of one architecture with one budget."""
+
+    student: Any
+    objective: Objective
+    batch: int
+    epochs: int
+    runs: list[Run]
+
+
+def _builder(value):
+    if isinstance(value, torch.nn.Module) or not callable(value):
+        raise TypeError(
+            "sweep: student must be a builder (task → model) such as mlp(64), "
+            f"got {type(value).__name__}; a trained model is not a builder"
+        )
+    return value
+
+
+def _objective(value):
+    if isinstance(value, type) and issubclass(value, Objective):
+        try:
+            return value()
+        except TypeError as error:
+            raise TypeError(
+                f"sweep: objective must be an instance of {value.__name__}: {error}"
+            ) from error
+    if not isinstance(value, Objective):
+        raise TypeError(f"sweep: objective must be such as KDLoss() or HardLabels(), got {value!r}")
+    return value
+
+
+def own_settings(objective):
+    """The objective's temperature and alpha, or its base's; NaN for what it doesn't have."""
+    base = getattr(objective, "base", objective)
+    return {k: getattr(base, k, math.nan) for k in SETTINGS}
+
+
+def _setting(name, value):
+    """A number that KDLoss takes; None keeps the objective's own."""
+    if getattr(value, "ndim", 0):
+        raise TypeError(
+            f"sweep: {name} must be a number or a list of them, got the shape {tuple(value.shape)}"
+        )
+    return value if value is None else float(getattr(KDLoss(**{name: value}), name))
+
+
+AXES: dict[str, Callable[[Any], Any]] = {
+    "student": _builder,
+    "objective": _objective,
+    "batch": partial(arguments.whole, "sweep", "batch", least=1),
+    "epochs": partial(arguments.whole, "sweep", "epochs", least=1),
+    "lr": partial(arguments.number, "sweep", "lr", above=0),
+    "temperature": partial(_setting, "temperature"),
+    "alpha": partial(_setting, "alpha"),
+}
+
+
+def grid(**given: Any) -> dict[str, list]:
+    """Each axis as the list of its values, checked; the error names the axis.
+
+    >>> grid(lr=[0.1, 0.2], batch=32)
+    {'lr': [0.1, 0.2], 'batch': [32]}
+    """
+    found: dict[str, list] = {}
+    for name, value in given.items():
+        values = list(value) if isinstance(value, (list, tuple)) else [value]
+        if not values:
+            raise ValueError(f"sweep: {name} must hold at least one value, got none")
+        found[name] = [AXES[name](v) for v in values]
+    for objective in found.get("objective", ()):
+        _check_settings(objective, found)
+    for name in ("student", "objective"):
+        _check_names(name, found.get(name, []))
+    return found
+
+
+def _check_settings(objective, grid):
+    """Raise the error for a setting that the objective does not take."""
+    for name in SETTINGS:
+        if grid[name] != [None] and name not in objective.swept:
+            takes = f"takes {list(objective.swept)}" if objective.swept else "takes none"
+            raise ValueError(
+                f"sweep: {name} must be left out for an objective without it, "
+                f"got {grid[name]} for {objective!r}, which {takes}"
+            )
+
+
+def _check_names(name, values):
+    told = [(name_of(v), *map(str, own_settings(v).values())) for v in values]
+    if len(set(told)) < len(told):
+        raise ValueError(
+            f"sweep: {name} must hold values of different names, which is how the frame tells them "
+            f"apart, got {[t[0] for t in told]}; make them two sweeps"
+        )
+
+
+def stacks(
+    grid: dict[str, list], tasks: list, seeds: list[int], at_once: int | None, cohort: int = 1
+) -> Iterator[Stack]:
+    """The grid as stacks of students; a cohort of peers is never parted."""
+    outer = (grid[k] for k in ("student", "objective", "batch", "epochs"))
+    for student, objective, batch, epochs in itertools.product(*outer):
+        own = own_settings(objective)
+        inner = [[own[k] if v is None else v for v in grid[k]] for k in SETTINGS]
+        runs = [
+            Run(lr, float(T), float(alpha), task, seed, nth)
+            for lr, T, alpha in itertools.product(grid["lr"], *inner)
+            for task in range(len(tasks))
+            for nth, seed in enumerate(seeds)
+        ]
+        size = at_once or _replicas_at_once(student, tasks[0])
+        size = max(cohort, size - size % cohort)
+        for i in range(0, len(runs), size):
+            part = runs[i : i + size]
+            taken = {k: _a_replica(part, k) for k in SETTINGS if k in objective.swept}
+            settled = objective.with_settings(**taken)
+            yield Stack(student, settled, batch, epochs, part)
+
+
+def _a_replica(runs, name):
+    """A setting's value for each replica, (R, 1, 1)."""
+    values = [getattr(run, name) for run in runs]
+    return torch.tensor(values, device=device())[:, None, None]
+
+
+def _replicas_at_once(student, task):
+    """Convolutions on larger images gain nothing from stacking on a CPU: then one after another."""
+    convolves = any(isinstance(m, torch.nn.Conv2d) for m in build(student, task, 0).modules())
+    large = math.prod(task.shape[1:]) > 256
+    return 1 if convolves and large and device().type == "cpu" else STACKED
+
+
+def build(student, task, seed):
+    """The student of one seed, without touching the random state of whoever called."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return student(task).to(device())

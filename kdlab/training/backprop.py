@@ -1,0 +1,68 @@
+"""A stack of perceptrons, forward and backward by hand: `vmap`'s numbers in half the time.
+
+For a layer h = x Wᵀ + b and the gradient g of the loss by h,
+
+    ∂/∂W = gᵀ x,   ∂/∂b = Σ_rows g,   ∂/∂x = g W      (Rumelhart, Hinton, Williams 1986)
+
+with every matrix product batched over R replicas and written where the optimiser reads it.
+"""
+
+import torch
+from torch import nn
+
+from kdlab.students.builders import Dropout
+
+
+def layers(module):
+    """[(name, layer)] if the module is Flatten, then layers known here; else None (`vmap` does it).
+
+    >>> layers(nn.Sequential(nn.Linear(3, 2), nn.Tanh())) is None
+    True
+    """
+    if type(module) is not nn.Sequential or not all(
+        type(m) in (nn.Linear, nn.ReLU, Dropout) for m in module[1:]
+    ):
+        return None
+    first = module[0]
+    flat = type(first) is nn.Flatten and first.start_dim == 1 and first.end_dim == -1
+    biased = all(m.bias is not None for m in module if type(m) is nn.Linear)
+    trained = all(p.requires_grad for p in module.parameters())
+    return list(module._modules.items())[1:] if flat and biased and trained else None
+
+
+@torch.no_grad()
+def forward(chain, parameters, x, noise):
+    """x (R, B, ...) → logits (R, B, C), and what `backward` needs; dropout as in training."""
+    x, kept = x.flatten(2), []
+    for name, layer in chain:
+        if type(layer) is nn.Linear:
+            keep, x = (
+                x,
+                torch.baddbmm(
+                    parameters[f"{name}.bias"][:, None], x, parameters[f"{name}.weight"].mT
+                ),
+            )
+        elif type(layer) is nn.ReLU:
+            keep = x = x.relu()
+        else:
+            keep = (noise[f"{name}.noise"] >= layer.p).to(x.dtype) / (1 - layer.p)
+            x = x * keep
+        kept.append(keep)
+    return x, kept
+
+
+@torch.no_grad()
+def backward(chain, parameters, grads, kept, g):
+    """Write each parameter's gradient into `grads`, given g, the gradient by the logits."""
+    first = next(name for name, layer in chain if type(layer) is nn.Linear)
+    for (name, layer), keep in zip(reversed(chain), reversed(kept), strict=True):
+        if type(layer) is nn.Linear:
+            torch.bmm(g.mT, keep, out=grads[f"{name}.weight"])
+            torch.sum(g, 1, out=grads[f"{name}.bias"])
+            if name == first:
+                return
+            g = torch.bmm(g, parameters[f"{name}.weight"])
+        elif type(layer) is nn.ReLU:
+            g = torch.ops.aten.threshold_backward(g, keep, 0)
+        else:
+            g = g * keep

@@ -1,0 +1,95 @@
+"""The settings of a distillation, as `transformers.TrainingArguments` with a teacher and a loss."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from kdlab.losses import divergences
+from kdlab.losses.kd import KDLoss, SquaredError, TokenLoss
+from kdlab.losses.protocol import Objective
+
+DIVERGENCES = [
+    "forward_kl",
+    "reverse_kl",
+    "jsd",
+    "skew_forward_kl",
+    "skew_reverse_kl",
+    "tvd",
+]
+OF_THE_LOSS = ("divergence", "temperature", "alpha", "beta", "skew")
+
+
+def _option(help, default=None, **more):
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass
+class DistillationConfig(TrainingArguments):
+    """`TrainingArguments` with what a `DistillationTrainer` adds, readable by `HfArgumentParser`.
+
+    Everything left at None is the objective's own: `TokenLoss()` for language models, `KDLoss()`
+    for classifiers, `SquaredError()` for numbers. An argument of the trainer itself (an objective,
+    a teacher in hand) is for what a command line can't say; then these stay None.
+
+    >>> from transformers import HfArgumentParser
+    >>> line = ["--output_dir", "out", "--divergence", "jsd", "--beta", "0.1", "--alpha", "0.9"]
+    >>> (config,) = HfArgumentParser(DistillationConfig).parse_args_into_dataclasses(line)
+    >>> config.objective(causal=True)
+    TokenLoss(divergence=jsd, beta=0.1, alpha=0.9, temperature=1.0)
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "teacher_model_init_kwargs"]
+
+    teacher_model_name_or_path: str | None = _option(
+        "The teacher: a directory, a name under KDLAB_MODELS or a hub id. Its weights load as "
+        "safetensors, and no code that comes with it is run."
+    )
+    teacher_model_revision: str | None = _option("The teacher's branch, tag or commit on the hub.")
+    teacher_model_init_kwargs: dict[str, Any] | str | None = _option(
+        'What the teacher\'s from_pretrained takes, such as \'{"dtype": "bfloat16"}\' or a '
+        "quantization_config. A teacher that this places on devices is left there."
+    )
+    divergence: str | None = _option(
+        "How student and teacher are compared, token by token.", choices=DIVERGENCES
+    )
+    temperature: float | None = _option("T, above 0: both sides' logits are divided by it.")
+    alpha: float | None = _option(
+        "Weight of the teacher's term, in [0, 1]; the labels have the rest."
+    )
+    beta: float | None = _option("The mixture's weight of the teacher in [0, 1], for jsd alone.")
+    skew: float | None = _option("The mixture's other share, for the skewed divergences alone.")
+    on_policy_share: float = _option("Share of the batches that the student writes itself.", 0.0)
+    max_new_tokens: int = _option("How many tokens the student writes for one of those.", 64)
+    fused: str = _option(
+        "The loss straight from hidden states, without the logits: auto from 8,192 tokens on.",
+        "auto",
+        choices=["auto", "always", "never"],
+    )
+    vocab_size: int | None = _option("Tokens that exist, where heads are padded to other widths.")
+    half_precision: bool = _option(
+        "Train half-precision weights as they are, though small steps round away.", False
+    )
+
+    def objective(self, causal: bool, numbers: bool = False) -> Objective:
+        """The objective that these settings describe; ValueError for one that it doesn't have."""
+        given = {k: getattr(self, k) for k in OF_THE_LOSS if getattr(self, k) is not None}
+        kind = TokenLoss if causal else SquaredError if numbers else KDLoss
+        takes = {TokenLoss: OF_THE_LOSS, KDLoss: ("temperature", "alpha"), SquaredError: ("alpha",)}
+        if unknown := sorted(set(given) - set(takes[kind])):
+            raise ValueError(
+                f"DistillationConfig: {unknown[0]} must be left out for {kind.__name__}, which "
+                f"takes {list(takes[kind])}, got {given[unknown[0]]!r}"
+            )
+        if "divergence" in given:
+            if given["divergence"] not in DIVERGENCES:
+                raise ValueError(
+                    f"DistillationConfig: divergence must be one of {DIVERGENCES}, "
+                    f"got {given['divergence']!r}"
+                )
+            given["divergence"] = getattr(divergences, given["divergence"])
+        return kind(**given)
+
+    def described(self) -> list[str]:
+        """The settings of the loss that were given, for whoever brings an objective too."""
+        return [name for name in OF_THE_LOSS if getattr(self, name) is not None]

@@ -1,0 +1,430 @@
+"""Text that a model writes, a teacher's or the student's own, ready to be trained on."""
+
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from kdlab.base import arguments
+from kdlab.base.arguments import instance, number, one_of, whole
+from kdlab.base.lab import threads_for
+from kdlab.base.wrapped import evaluating, inside
+
+_padded = partial(pad_sequence, batch_first=True)
+
+
+def completions(
+    model: nn.Module,
+    prompts: Any,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    num_beams: int = 1,
+    eos: int | Sequence[int] | None = None,
+    pad: int | None = None,
+    seed: int = 0,
+    batch: int = 32,
+) -> dict[str, Tensor]:
+    """What a causal language model writes after each prompt, as a batch.
+
+        y_t = argmax_v [z_t(v) / T − log E_v],   E_v ~ Exp(1)
+
+    y_t is a draw from softmax(z_t / T). Returns {"input_ids", "attention_mask", "labels"}, each
+    (B, L).
+
+    prompts: B sequences of ids of any lengths, or a tokenizer's {"input_ids", "attention_mask"}
+    padded on either side (without a mask all of it is read; lists of any lengths need no padding).
+    A row is its prompt, what was written and then padding; labels are −100 except on what was
+    written, of which the first end-of-text token is the last. temperature 0 is greedy, or the best
+    of num_beams; top_k 0 leaves every token possible. eos: id or ids that end a text, by default
+    those of the model's generation config, of which nothing else is used; () never ends. pad: the
+    id that fills masked places. batch: prompts at a time; prompt i draws the same for a seed
+    whatever the batch (up to rounding in the logits), and no global random state is used. The model
+    answers in eval mode, with its mode restored. Raises ValueError where a prompt is empty, holds
+    an unknown id or leaves no room for max_new_tokens within the model's `positions`, and for
+    RoBERTa and its like, whose positions transformers' generate numbers wrongly. Source of the
+    draw: the Gumbel-max trick (Maddison, Tarlow, Minka 2014).
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = dict(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes))
+    >>> written = completions(model, [[3, 4, 5], [6]], max_new_tokens=2, eos=())
+    >>> (written["labels"] >= 0).int()
+    tensor([[0, 0, 0, 1, 1],
+            [0, 1, 1, 0, 0]], dtype=torch.int32)
+    """
+    number("completions", "temperature", temperature, low=0)
+    whole("completions", "max_new_tokens", max_new_tokens, least=1)
+    whole("completions", "top_k", top_k)
+    whole("completions", "num_beams", num_beams, least=1)
+    whole("completions", "seed", seed)
+    whole("completions", "batch", batch, least=1)
+    if num_beams > 1 and temperature:
+        raise ValueError(
+            f"completions: num_beams={num_beams} needs temperature=0, got {temperature!r}"
+        )
+    model = _unwrapped("completions", model)
+    rows = _prompts(model, prompts, max_new_tokens)
+    eos, pad = _ends(model, *_given_ends("completions", eos, pad))
+    texts = []
+    with evaluating(model), threads_for(model), _plain(model):
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            ids = _padded(part, padding_side="left").to(model.device)
+            mask = _padded(list(map(torch.ones_like, part)), padding_side="left").to(model.device)
+            draw = (
+                [_draw(temperature, top_k, seed, range(start, start + len(part)), ids.device)]
+                if temperature
+                else []
+            )
+            found = model.generate(
+                ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=num_beams,
+                eos_token_id=eos or None,
+                pad_token_id=0,
+                logits_processor=draw,
+            )
+            # what generate writes behind the end goes, whatever its id
+            for text in found[:, ids.shape[1] :].tolist():
+                end = next((i + 1 for i, token in enumerate(text) if token in eos), len(text))
+                texts.append(torch.tensor(text[:end]))
+    pairs = list(zip(rows, texts, strict=True))
+    labels = [torch.cat([torch.full_like(row, -100), text]) for row, text in pairs]
+    return _batch(list(map(torch.cat, pairs)), labels, pad, model.device)
+
+
+def as_dataset(batch):
+    """The rows of `completions` without padding, as a `datasets.Dataset`; a collator pads again.
+
+    Of a teacher's completions it is the data of sequence-level distillation, the mode approximated
+    by temperature=0 with num_beams > 1. batch: {"input_ids", "attention_mask", "labels"}, each
+    (B, L); without a mask all of it is real.
+    Source: Kim and Rush 2016, section 3.2.
+
+    >>> ids, mask, labels = torch.tensor([[[5, 6, 0]], [[1, 1, 0]], [[-100, 6, -100]]])
+    >>> as_dataset({"input_ids": ids, "attention_mask": mask, "labels": labels})[0]
+    {'input_ids': [5, 6], 'attention_mask': [1, 1], 'labels': [-100, 6]}
+    """
+    from datasets import Dataset
+
+    rows = _rows("as_dataset: batch", batch, "labels")
+    return Dataset.from_dict(
+        {
+            "input_ids": [ids[real].tolist() for ids, real, _ in rows],
+            "attention_mask": [[1] * int(real.sum()) for _, real, _ in rows],
+            "labels": [labels[real].tolist() for _, real, labels in rows],
+        }
+    )
+
+
+class OnPolicy:
+    """Batches of which a share of the responses is the student's own: GKD's mixture.
+
+        u ~ Uniform(0, 1);   u < share: y ~ p_student(· | x),   otherwise the y of the data
+
+    share: λ in [0, 1]. A row's prompt x is what stands before its first label other than −100 (all
+    of it where no label counts), or its first prompt_length tokens, as for plain text.
+    max_new_tokens, temperature, eos, pad: as in `completions`. long_prompts: what becomes of a
+    prompt that leaves no room for max_new_tokens: "error", a ValueError; "truncate", its last
+    tokens that leave room are the prompt; "skip", the row stays as the data has it, and where every
+    row does, the batch itself. Room: the student's `positions`, or the attribute `positions` where
+    that is smaller, which `DistillationTrainer` sets for the teacher, who reads the same text.
+
+    Called as on_policy(student, batches, step) with the micro-batches of one optimiser's step, each
+    {"input_ids", "attention_mask", "labels"} (B, L) padded on either side (without a mask none of
+    it is padding, without labels none counts) → a list in which some are new dictionaries of these
+    three, padded on the right, whose labels cover what the student wrote and nothing else (of a
+    skipped row: those of the data). Draws depend on seed, step and the batch's place in the list
+    only. Source: Agarwal et al. 2024, algorithm 1.
+
+    >>> batches = [{"input_ids": torch.tensor([[5, 6]])}]
+    >>> OnPolicy(share=0.0, max_new_tokens=8)(None, batches, step=0)[0] is batches[0]
+    True
+    """
+
+    def __init__(
+        self,
+        share: float,
+        max_new_tokens: int,
+        prompt_length: int | None = None,
+        temperature: float = 1.0,
+        eos: int | Sequence[int] | None = None,
+        pad: int | None = None,
+        seed: int = 0,
+        long_prompts: str = "error",
+    ) -> None:
+        self.share = arguments.share("OnPolicy", "share", share)
+        self.seed = whole("OnPolicy", "seed", seed)
+        if prompt_length is not None:
+            whole("OnPolicy", "prompt_length", prompt_length, least=1)
+        self.prompt_length, self.positions = prompt_length, None
+        options = ["error", "truncate", "skip"]
+        self.long_prompts = one_of("OnPolicy", "long_prompts", long_prompts, options)
+        eos, pad = _given_ends("OnPolicy", eos, pad)
+        self.options = {
+            "max_new_tokens": whole("OnPolicy", "max_new_tokens", max_new_tokens, least=1),
+            "temperature": number("OnPolicy", "temperature", temperature, low=0),
+            "eos": eos,
+            "pad": pad,
+        }
+
+    def __call__(
+        self, model: nn.Module, batches: list[dict[str, Tensor]], step: int
+    ) -> list[dict[str, Tensor]]:
+        mixed = []
+        for index, batch in enumerate(batches):
+            rng = np.random.default_rng((self.seed, step, index))
+            if rng.random() < self.share:
+                student = _unwrapped("OnPolicy", model)
+                batch = self._own(student, batch, int(rng.integers(2**63)))
+            mixed.append(batch)
+        return mixed
+
+    def _own(self, model, batch, seed):
+        """The batch with the student's text behind each prompt; a skipped row as it came."""
+        rows, room = _rows("OnPolicy: batch", batch), self._room(model)
+        prompts = [self._prompt(i, *row, room) for i, row in enumerate(rows)]
+        answered = [i for i, prompt in enumerate(prompts) if prompt is not None]
+        if not answered:
+            return batch
+        own = completions(
+            model, [prompts[i] for i in answered], seed=seed, batch=len(answered), **self.options
+        )
+        for i, row in zip(answered, _rows("OnPolicy: batch", own), strict=True):
+            rows[i] = row
+        device = batch["input_ids"].device
+        _, pad = _ends(model, self.options["eos"], self.options["pad"])
+        ids, labels = ([row[k][row[1]].to(device, torch.long) for row in rows] for k in (0, 2))
+        return _batch(ids, labels, pad, device)
+
+    def _room(self, model):
+        """How many tokens a prompt may have so that max_new_tokens fit behind it, or infinity."""
+        limits = [n for n in (positions(model), self.positions) if n is not None]
+        limit, new = min(limits, default=math.inf), self.options["max_new_tokens"]
+        if new >= limit:
+            raise ValueError(
+                f"OnPolicy: max_new_tokens must leave room for a prompt within the {limit} "
+                f"positions of student and teacher, got {new}"
+            )
+        return limit - new
+
+    def _prompt(self, i, ids, real, labels, room):
+        """The prompt of row i, or None where the row is skipped."""
+        counts = (labels[real] != -100).nonzero()
+        length = self.prompt_length or (int(counts[0]) if len(counts) else len(labels))
+        if length == 0:
+            raise ValueError(
+                f"OnPolicy: row {i} has no prompt before its first label; "
+                "expected labels of −100 there, or prompt_length for plain text"
+            )
+        prompt = ids[real][:length]
+        if len(prompt) <= room:
+            return prompt
+        if self.long_prompts == "error":
+            new = self.options["max_new_tokens"]
+            raise ValueError(
+                f"OnPolicy: row {i} has a prompt of {len(prompt)} tokens, expected at most {room}, "
+                f"so that max_new_tokens={new} fit within the {room + new} positions of student "
+                "and teacher; or take long_prompts='truncate' or 'skip'"
+            )
+        return prompt[-room:] if self.long_prompts == "truncate" else None
+
+
+def positions(model):
+    """How many tokens of a text a model can tell the places of; None where nothing limits them.
+
+    model: of `transformers`, also inside DDP, torch.compile or an adapter of peft. It is what the
+    configuration calls max_position_embeddings, for rotary positions too; RoBERTa and its like keep
+    the first padding_idx + 1 of them for padding, so that 514 place 512 tokens.
+
+    >>> from transformers import RobertaConfig, RobertaModel
+    >>> sizes = dict(vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    >>> positions(RobertaModel(RobertaConfig(max_position_embeddings=514, pad_token_id=1, **sizes)))
+    512
+    """
+    config = getattr(inside(model), "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()  # of a model that sees, the part that reads
+    found = getattr(config, "max_position_embeddings", None)
+    if not isinstance(found, int) or found < 1:  # XLNet's −1: no limit
+        return None
+    return found - _reserved(model)
+
+
+def _reserved(model):
+    """The positions kept for padding, before those of tokens: RoBERTa's padding_idx + 1."""
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    return max((t.padding_idx + 1 for t in tables if t.padding_idx is not None), default=0)
+
+
+def _unwrapped(name, model):
+    """The model inside DDP and torch.compile; an adapter of peft stays, it is part of the model."""
+    from transformers import PreTrainedModel
+
+    instance(name, "model", model, nn.Module, "a causal language model of transformers")
+    while not isinstance(model, PreTrainedModel):
+        parts = model._modules
+        if not {"module", "_orig_mod"} & parts.keys():
+            break
+        model = parts.get("_orig_mod", parts.get("module"))
+    if not hasattr(model, "generate"):
+        raise TypeError(
+            f"{name}: model must be a causal language model of transformers, "
+            f"got {type(model).__name__}"
+        )
+    return model
+
+
+def _given_ends(name, eos, pad):
+    """eos as a list of ids and pad as an id; None where nothing was given."""
+    if eos is not None:
+        eos = eos.tolist() if hasattr(eos, "tolist") else eos
+        ids = eos if isinstance(eos, (list, tuple, set, frozenset, range)) else [eos]
+        eos = [whole(name, "eos", i) for i in ids]
+    return eos, None if pad is None else whole(name, "pad", pad)
+
+
+def _ends(model, eos, pad):
+    """The ids that end a text, and the one that fills masked places."""
+    own = model.generation_config
+    eos = own.eos_token_id if eos is None else eos
+    eos = [eos] if isinstance(eos, int) else list(eos or ())
+    return eos, next(i for i in (pad, own.pad_token_id, *eos, 0) if i is not None)
+
+
+def _rows(what, batch, *needed):
+    """[(ids, real, labels)] of a batch, each (L,): by default all is real, and no label counts."""
+    names = ("input_ids", "attention_mask", "labels")
+    if not hasattr(batch, "keys"):
+        raise TypeError(f"{what} must be a dictionary of {names}, got {type(batch).__name__}")
+    columns = [batch.get(key) for key in names]
+    if missing := [key for key in ("input_ids", *needed) if batch.get(key) is None]:
+        raise ValueError(f"{what} must hold {' and '.join(missing)}, got {sorted(map(str, batch))}")
+    rows = _tensors(what, columns[0])
+    others = [
+        [torch.full_like(row, fill) for row in rows] if given is None else _tensors(what, given)
+        for given, fill in zip(columns[1:], (1, -100), strict=True)
+    ]
+    shapes = [[tuple(row.shape) for row in column] for column in (rows, *others)]
+    if shapes[1:] != [shapes[0]] * 2 or any(len(shape) != 1 for shape in shapes[0]):
+        raise ValueError(
+            f"{what} must hold columns of one shape (B, L), "
+            f"got the rows {dict(zip(names, shapes, strict=True))}"
+        )
+    return [(ids, real.bool(), labels) for ids, real, labels in zip(rows, *others, strict=True)]
+
+
+def _tensors(what, rows):
+    """Sequences of whole numbers as tensors."""
+    single = torch.is_tensor(rows) and not rows.ndim
+    if isinstance(rows, str) or not hasattr(rows, "__iter__") or single:
+        raise TypeError(f"{what} must be sequences of token ids, got {type(rows).__name__}")
+    found = []
+    for i, row in enumerate(rows):
+        try:
+            found.append(torch.as_tensor(row))
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise TypeError(
+                f"{what}[{i}] must be a sequence of token ids, got {row!r:.60}"
+            ) from None
+    return found
+
+
+def _batch(ids, labels, pad, device):
+    """Rows of ids and labels as a batch padded on the right."""
+    found = {
+        "input_ids": _padded(ids, padding_value=pad),
+        "labels": _padded(labels, padding_value=-100),
+        "attention_mask": _padded(list(map(torch.ones_like, ids))),
+    }
+    return {k: v.to(device) for k, v in found.items()}
+
+
+def _prompts(model, prompts, max_new_tokens):
+    if model.config.is_encoder_decoder:
+        raise ValueError(
+            f"completions: model must be a causal language model, got {type(model).__name__}"
+        )
+    if reserved := _reserved(model):
+        raise ValueError(
+            "completions: model must number its positions from 0, as transformers' generate does, "
+            f"got {type(model).__name__}, whose first is {reserved}"
+        )
+    if hasattr(prompts, "keys"):
+        columns = {k: prompts[k] for k in ("input_ids", "attention_mask") if k in prompts}
+        prompts = [ids[real] for ids, real, _ in _rows("completions: prompts", columns)]
+    rows = [row.cpu() for row in _tensors("completions: prompts", prompts)]
+    if not rows:
+        raise ValueError("completions: prompts must hold at least one prompt, got none")
+    room = positions(model)
+    for i, row in enumerate(rows):
+        odd = row.is_floating_point() or row.is_complex() or row.dtype == torch.bool
+        if row.ndim != 1 or not len(row) or odd:
+            raise ValueError(
+                f"completions: prompts[{i}] must be a non-empty sequence of token ids, "
+                f"got {row.dtype} {tuple(row.shape)}"
+            )
+        if room is not None and len(row) + max_new_tokens > room:
+            raise ValueError(
+                f"completions: prompts[{i}] must leave room for max_new_tokens={max_new_tokens} "
+                f"within the model's {room} positions, got {len(row)} tokens"
+            )
+    _check_ids("completions: prompts", model, rows)
+    return [row.long() for row in rows]
+
+
+def _check_ids(name, model, rows):
+    tokens = model.get_input_embeddings().num_embeddings
+    for i, row in enumerate(rows):
+        if len(row) and (row.min() < 0 or row.max() >= tokens):
+            raise ValueError(
+                f"{name}[{i}] must hold ids below {tokens}, got {row.min()} to {row.max()}"
+            )
+
+
+@contextmanager
+def _plain(model):
+    """The model without its generation config, whose top_p, say, would fill arguments left out."""
+    from transformers import GenerationConfig
+
+    # an adapter's generate writes its own into the model within: each gets back what it had
+    kept = {m: m.generation_config for m in model.modules() if "generation_config" in vars(m)}
+    for module in kept:
+        module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for module, own in kept.items():
+            module.generation_config = own
+
+
+def _draw(temperature, top_k, seed, rows, device):
+    """A logits processor after which argmax is a draw, each row's noise its own generator's."""
+    seeds = [int(np.random.SeedSequence((seed, row)).generate_state(1)[0]) for row in rows]
+    generators = [torch.Generator(device).manual_seed(s) for s in seeds]
+
+    def draw(input_ids, logits):
+        if top_k:
+            logits = logits.masked_fill(
+                logits < logits.topk(min(top_k, logits.shape[-1])).values[:, -1:], -math.inf
+            )
+        noise = [
+            torch.empty_like(z).exponential_(generator=g)
+            for z, g in zip(logits, generators, strict=True)
+        ]
+        return logits / temperature - torch.stack(noise).log()
+
+    return draw

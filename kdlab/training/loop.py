@@ -1,0 +1,144 @@
+"""The loop: students of one stack, epoch by epoch, batch by batch."""
+
+import math
+import time
+
+import torch
+
+from kdlab.base.lab import device
+from kdlab.evidence import metrics
+from kdlab.training.axes import build
+from kdlab.training.replicas import Replicas, threads_for
+from kdlab.training.stepper import Stepper
+from kdlab.training.taught import Kept, Nobody, take
+
+
+def epoch(students, objective, teacher, x, y, order, batch):
+    """One pass of every student over its own order of the rows: the terms, summed over them, (R,).
+
+    students: a `Stepper`; x (N, …), y (N,); order (R, N): row numbers; teacher: see taught.Teacher.
+    """
+    sums = {}
+    for rows in order.split(batch, dim=1):  # (R, B): each replica its own
+        terms = step(students, objective, teacher, take(x, rows), take(y, rows), rows)
+        sums = {name: sums.get(name, 0) + term.sum(-1) for name, term in terms.items()}
+    return sums
+
+
+def step(students, objective, teacher, x, y, rows):
+    """One batch: the students answer, the teacher answers, the loss compares, the students move."""
+
+    def loss(answer):
+        return objective.rows(answer, teacher.answer(rows, x, answer), y)
+
+    terms = students.step(x, loss)
+    teacher.after_step()
+    return terms
+
+
+def train_stack(runs, stack, experiment, bar):
+    """Train one stack and add its rows to `runs`, also those of an interrupted one."""
+    x, y = experiment.rows(stack.objective)
+    n = len(y) // len(experiment.tasks)
+    where = torch.tensor([(run.task, run.nth_seed) for run in stack.runs], device=device())
+    unit, nth = where.T
+    answers = experiment.answers(stack.objective)
+    students = Replicas(_students(stack, experiment, x, answers), [r.seed for r in stack.runs])
+    teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
+    steps = math.ceil(n / stack.batch) * stack.epochs
+    stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
+    marks = {
+        math.ceil(stack.epochs * (i + 1) / experiment.checkpoints)
+        for i in range(experiment.checkpoints)
+    }
+    began, recorded = time.perf_counter(), -1
+    students.base.train()
+    try:
+        for number in range(1, stack.epochs + 1):
+            order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
+            with threads_for(students):
+                terms = epoch(
+                    stepper,
+                    stack.objective,
+                    teacher,
+                    x,
+                    y,
+                    order + (unit * n)[:, None],
+                    stack.batch,
+                )
+            if number in marks:
+                spent = (time.perf_counter() - began) / len(students)
+                found = validate(students, experiment, unit, teacher)
+                found["diverged"] |= ~terms["loss"].isfinite()
+                means = {name: total / n for name, total in terms.items()}
+                means["seconds"] = torch.full((len(students),), spent)
+                runs.record(stack, number, means, found)
+                recorded = number
+            bar.update(len(students))
+    except KeyboardInterrupt:
+        reached = stack.epochs * stepper.t / stepper.steps  # may end in a fraction
+        if reached > recorded:
+            runs.record(stack, reached, {}, validate(students, experiment, unit, teacher))
+        raise
+    finally:
+        runs.keep(students)
+
+
+def _students(stack, experiment, x, answers):
+    """The stack's modules: built from seeds, or gone on with; prepared by the objective."""
+    first = {name: table[:1] for name, table in answers.items()}
+    modules = []
+    for run in stack.runs:
+        task = experiment.tasks[run.task]
+        if experiment.start is None:
+            module = build(stack.student, task, run.seed)
+        else:
+            module = experiment.start.module(unit=task.unit, seed=run.seed)
+        modules.append(stack.objective.prepare(module, x[:1], first, run.seed))
+    return modules
+
+
+def _teacher(stack, experiment, students, answers, rows, unit, nth):
+    """Who teaches this stack: nobody, one that learns beside it, or answers that were kept."""
+    if not stack.objective.needs_teacher:
+        return Nobody()
+    if experiment.live:
+        return experiment.live.begin(students)
+    n = rows // len(experiment.tasks)
+    teachers = len(answers["logits"]) // rows  # a unit: one, or one for each seed
+    shift = (unit * (teachers - 1) + nth * (teachers > 1))[:, None] * n
+    return Kept(answers, shift, layers=bool(stack.objective.layers))
+
+
+def _same_in_a_cohort(order, cohort):
+    """Peers see the batches of their first, (R, N) → (R, N)."""
+    return order if cohort == 1 else order[torch.arange(len(order)) // cohort * cohort]
+
+
+def validate(students, experiment, unit, teacher):
+    """Metrics of every replica on its own validation split, and if it diverged: {name: (R,)}."""
+    x, labels = (
+        torch.stack([getattr(task.validation, k) for task in experiment.tasks])[unit] for k in "xy"
+    )
+    logits = students.evaluate(x)
+    found = {name: getattr(metrics, name)(logits, labels) for name in ("accuracy", "nll", "ece")}
+    seen = None
+    if experiment.live and not isinstance(teacher, Nobody):
+        seen = teacher.answer(None, x, logits)
+    elif experiment.on_validation is not None:
+        seen = experiment.on_validation[unit]
+    if seen is not None:
+        found["agreement"] = metrics.agreement(logits, seen)
+        found["teacher_accuracy"] = metrics.accuracy(seen, labels)
+    found["diverged"] = ~(metrics.sound(logits) & _finite_weights(students))
+    return found
+
+
+def _finite_weights(students):
+    """True for each replica whose learnt weights are all finite, (R,).
+
+    Logits alone would miss those of a hidden unit that rests, or of a word that is not used.
+    """
+    learnt = [name for name, p in students.base.named_parameters() if p.requires_grad]
+    finite = [students.parameters[k].flatten(1).isfinite().all(1) for k in learnt]
+    return torch.stack(finite).all(0)

@@ -1,0 +1,84 @@
+"""One optimiser over a stack of replicas."""
+
+import itertools
+import math
+
+import torch
+
+from kdlab.training import backprop
+
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+class Stepper:
+    """One optimiser over the stacked weights of a `Replicas`, a learning rate a replica.
+
+    lr_t = lr · ½ (1 + cos(π t / steps)), or lr with schedule="constant". `clip` bounds each
+    replica's own gradient norm. The optimisers are torch's ("adam", "adamw", "sgd"); further
+    options (momentum, weight_decay) are passed on. Replicas of one learning rate share a call, so
+    sort them by it."""
+
+    def __init__(
+        self, replicas, lr, steps, optimiser="adam", schedule="cosine", clip=None, **options
+    ):
+        if optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser must be one of {sorted(OPTIMISERS)}, got {optimiser!r}")
+        if schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be 'cosine' or 'constant', got {schedule!r}")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be above 0, or None, got {clip!r}")
+        self.replicas, self.steps, self.schedule, self.clip, self.t = (
+            replicas,
+            steps,
+            schedule,
+            clip,
+            0,
+        )
+        self.chain = backprop.layers(replicas.base)
+        # a frozen weight stays
+        learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]
+        self.grads = {k: torch.zeros_like(replicas.parameters[k]) for k in learns}
+        groups, at = [], 0
+        for rate, same in itertools.groupby(lr):
+            rows = slice(at, at + len(list(same)))
+            parts = [replicas.parameters[k][rows] for k in learns]
+            for part, grad in zip(parts, self.grads.values(), strict=True):
+                part.grad = grad[rows]
+            groups.append({"params": parts, "lr": rate, "base": rate})
+            at = rows.stop
+        self.optimiser = OPTIMISERS[optimiser](groups, fused=True, **options)
+
+    def step(self, x, loss_of):
+        """A step on x (R, B, ...): loss_of(logits) → terms {"loss": (R, B), …}, detached."""
+        terms = (self._by_hand if self.chain else self._by_vmap)(x, loss_of)
+        if self.clip:
+            norm = sum(g.flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
+            scale = (self.clip / norm.clamp_min(1e-12)).clamp_max(1)
+            for g in self.grads.values():
+                g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+        if self.schedule == "cosine":
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.t / self.steps))
+        self.optimiser.step()
+        self.t += 1
+        return {k: v.detach() for k, v in terms.items()}
+
+    def _by_vmap(self, x, loss_of):
+        """The gradients of any architecture, by autograd through `vmap`."""
+        leaves = {k: self.replicas.parameters[k].detach().requires_grad_() for k in self.grads}
+        terms = loss_of(self.replicas.forward(x, self.replicas.parameters | leaves))
+        # replicas share no weight: the sum's gradient is each one's own
+        total = terms["loss"].mean(-1).sum()
+        torch._foreach_copy_(
+            list(self.grads.values()), torch.autograd.grad(total, list(leaves.values()))
+        )
+        return terms
+
+    def _by_hand(self, x, loss_of):
+        """The same for a perceptron: autograd through the loss alone, the rest closed form."""
+        parameters = self.replicas.parameters
+        logits, kept = backprop.forward(self.chain, parameters, x, self.replicas.noise(x))
+        terms = loss_of(logits.requires_grad_())
+        (g,) = torch.autograd.grad(terms["loss"].mean(-1).sum(), logits)
+        backprop.backward(self.chain, parameters, self.grads, kept, g)
+        return terms

@@ -1,0 +1,123 @@
+"""Exercises: the solution passes, every planted mistake is caught by its own sentence, the dots run
+on."""
+
+import importlib
+import math
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+import kdlab as kd
+from kdlab.lessons import checks
+from kdlab.lessons.checks import LESSONS, check, exercise, hint, judge, predict
+
+NAMES = [
+    "00.1",
+    "00.2",
+    "01.1",
+    "01.2",
+    "02.1",
+    "02.2",
+    "02.3",
+    "03.1",
+    "03.2",
+    "04.1",
+    "04.2",
+    "04.3",
+    "05.1",
+    "05.2",
+    "06.1",
+    "06.2",
+    "07.1",
+    "07.2",
+    "07.3",
+    "08.1",
+    "08.2",
+]
+
+
+def attempt_of(source):
+    space = {"torch": torch, "F": F, "kd": kd, "pd": pd, "math": math}
+    if "teachers" in source:  # the solution of 00.2 goes on from the lesson's own runs
+        space["tasks"] = kd.splits("digits", 4, labels_per_class=10)
+        space["teachers"] = kd.train(kd.mlp(128), kd.splits("digits", 4), epochs=10)
+        space["distilled"] = kd.distill(
+            kd.mlp(64), space["teachers"], space["tasks"], on="transfer", epochs=10
+        )
+    exec(source, space)
+    return space["attempt"]
+
+
+def test_every_exercise_is_here():
+    assert LESSONS and NAMES == sorted(
+        e.name
+        for m in LESSONS
+        for e in importlib.import_module(f"kdlab.lessons.exercises.{m}").EXERCISES
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solution_passes(name):
+    assert judge(name, attempt_of(exercise(name).solution)) == ("right", "well done")
+
+
+@pytest.mark.parametrize(("name", "word"), [(n, w) for n in NAMES for w in exercise(n).mistakes])
+def test_mistake_is_named(name, word):
+    state, sentence = judge(name, attempt_of(exercise(name).mistakes[word]))
+    assert state == "not yet" and word in sentence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_untouched_runs_on(name):
+    assert judge(name, ...)[0] == "not attempted"
+    assert "not attempted" in repr(check(name, ...))
+
+
+def test_untouched_function_and_crash():
+    assert judge("02.2", lambda *a: ...)[0] == "not attempted"
+    state, sentence = judge("02.2", lambda *a: 1 / 0)
+    assert state == "not yet" and "ZeroDivisionError" in sentence
+
+
+def test_card_folds_hints_and_solution():
+    markup = check("02.1", ...)._repr_html_()
+    assert markup.count("<details>") == len(exercise("02.1").hints) + 1 and "Solution" in markup
+    answer = predict("Which?", ["a", "b"], "b", "Because.")
+    assert "<details>" in answer._repr_html_() and "Because" not in repr(answer)
+
+
+def test_hints_step_to_the_solution(capsys):
+    hint("02.2", 2)
+    assert "Hint 2 of 2" in capsys.readouterr().out
+    hint("02.2", 3)
+    assert "The solution" in capsys.readouterr().out
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"name must be one of \['00.1'.*'9'"):
+        checks.check("9", ...)
+    with pytest.raises(ValueError, match="step must be a whole number of at least 1, got 0"):
+        hint("02.1", 0)
+    with pytest.raises(ValueError, match="answer must be one of"):
+        predict("Which?", ["a"], "c", "Because.")
+
+
+@pytest.mark.parametrize("name", [None, [], ["01.1"], 1.1])
+def test_whoever_is_asked_for_an_exercise_that_is_not_there_says_so(name):
+    for ask, who in [(lambda: checks.check(name, ...), "check"), (lambda: hint(name), "hint")]:
+        with pytest.raises(ValueError, match=f"^{who}: name must be one of"):
+            ask()
+
+
+@pytest.mark.parametrize("options", ["abc", 3, None, torch.zeros(2)])
+def test_options_come_as_a_list(options):
+    with pytest.raises(TypeError, match="^predict: options must be a list, got"):
+        predict("Which?", options, "a", "Because.")
+
+
+def test_an_answer_that_cannot_be_an_option_is_refused():
+    for answer in ([], torch.zeros(2), {"a": 1}):
+        with pytest.raises(ValueError, match="^predict: answer must be one of the options"):
+            predict("Which?", ["a", "b"], answer, "Because.")

@@ -1,0 +1,582 @@
+"""kdlab.teachers.cache: what is read is what was computed, whatever happened in between."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kdlab.teachers import cache
+from kdlab.teachers.cache import Cache, build, fingerprint_model, fingerprint_tensors
+
+ABOUT = {"teacher": "abc", "temperature": 2.0, "layers": [1, 2]}
+IDS = [f"s{i}" for i in range(10)]  # at 3 a shard: 3, 3, 3, 1
+
+
+class Teacher:
+    """Rows that tell their id; it counts its calls and, on one of them, does something else."""
+
+    def __init__(self, on=None, do=None):
+        self.calls, self.on, self.do = [], on, do
+
+    def __call__(self, ids):
+        if len(self.calls) == self.on:
+            self.do()
+        self.calls.append(ids)
+        number = torch.tensor([int(str(i).strip("s")) for i in ids])
+        return {
+            "logits": (number[:, None] + torch.arange(4) / 8).bfloat16(),
+            "number": number.int(),
+        }
+
+
+def files(path):
+    return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def fail(error):
+    raise error
+
+
+@pytest.fixture
+def made(tmp_path):
+    build(tmp_path / "c", IDS, Teacher(), ABOUT, shard=3)
+    return tmp_path / "c"
+
+
+def test_the_rows_asked_for_come_in_the_order_asked_for(made):
+    held = Cache(made, ABOUT)
+    for order in (
+        IDS,
+        IDS[::-1],
+        ["s7", "s0", "s7", "s9"],
+        [IDS[i] for i in np.random.default_rng(0).permutation(10)],
+    ):
+        found, number = held[order], [int(i[1:]) for i in order]
+        assert found["number"].tolist() == number
+        assert found["logits"].float().tolist() == [[n + j / 8 for j in range(4)] for n in number]
+    assert held[[]]["logits"].shape == (0, 4)
+    assert held.ids == IDS and len(held) == 10
+    held[IDS[:3]]["number"].zero_()  # the caller's own
+    assert (
+        held[IDS]["number"].tolist()
+        == Cache(made, ABOUT)[IDS]["number"].tolist()
+        == list(range(10))
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", "float64 float32 bfloat16 float16 int64 int32 int16 uint8 bool".split()
+)
+def test_every_type_comes_back_bit_by_bit(kind, tmp_path):
+    rows = (torch.randn(7, 2, 3) * 50).to(getattr(torch, kind))
+    found = build(tmp_path, range(7), lambda ids: {"x": rows[ids]}, ABOUT, shard=4)[[6, 0, 3]]["x"]
+    assert found.dtype == rows.dtype and torch.equal(found, rows[[6, 0, 3]])
+
+
+def test_views_and_values_that_are_no_numbers_are_kept_and_no_gradient_is_asked_for(tmp_path):
+    x = torch.tensor([[1.0, torch.nan, -torch.inf], [2.0, 3.0, torch.inf]], requires_grad=True)
+
+    def produce(ids):
+        assert not (x * 2).requires_grad
+        return {"column": x.T[0], "same": x, "again": x, "turned": x.T.contiguous().T}
+
+    found = build(tmp_path, [0, 1], produce, ABOUT)[torch.tensor([1, 0])]
+    assert found.pop("column").tolist() == [2.0, 1.0]
+    for name in ("same", "again", "turned"):
+        torch.testing.assert_close(found[name], x.detach().flip(0), equal_nan=True, rtol=0, atol=0)
+
+
+def test_ids_are_strings_or_numbers_and_not_mixed_up(tmp_path):
+    rows = {1: 0, "1": 1, -5: 2, "ü/": 3}
+    held = build(
+        tmp_path, list(rows), lambda ids: {"x": torch.tensor([rows[i] for i in ids])}, ABOUT
+    )
+    assert held[["1", 1, "ü/", -5]]["x"].tolist() == [1, 0, 3, 2] and held[np.array([-5, 1])][
+        "x"
+    ].tolist() == [2, 0]
+    with pytest.raises(
+        ValueError, match=r"ids must be among the 4 of .*, got \[2, '-5'\], which are not"
+    ):
+        held[[1, 2, "-5"]]
+    with pytest.raises(
+        TypeError, match="^Cache: ids must be a list of strings or whole numbers, got '1'"
+    ):
+        held["1"]
+
+
+def test_the_files_are_plain_safetensors_and_the_manifest_says_what_they_hold(made):
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert manifest["about"] == ABOUT and manifest["rows"] == {
+        "logits": ["bfloat16", [4]],
+        "number": ["int32", []],
+    }
+    assert [r["ids"] for r in manifest["shards"]] == [IDS[:3], IDS[3:6], IDS[6:9], IDS[9:]]
+    for record in manifest["shards"]:
+        data = (made / record["file"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (record["bytes"], record["sha256"])
+    assert load_file(made / "shard-00001.safetensors")["number"].tolist() == [3, 4, 5]
+    assert Cache(made, ABOUT).nbytes == sum(p.stat().st_size for p in made.glob("shard*"))
+
+
+def test_only_the_shards_asked_for_are_opened(made, monkeypatch):
+    opened, held, real = [], Cache(made, ABOUT), cache.safe_open
+    monkeypatch.setattr(
+        cache, "safe_open", lambda file, kind: opened.append(file.name) or real(file, kind)
+    )
+    for _ in range(2):
+        held[["s9", "s4", "s5"]]
+    assert sorted(opened) == ["shard-00001.safetensors", "shard-00003.safetensors"]
+
+
+def test_a_whole_cache_is_not_computed_again_and_not_touched(made):
+    before, teacher = {p: p.stat().st_mtime_ns for p in made.iterdir()}, Teacher()
+    (made / "manifest.json.partial").write_bytes(b"half")
+    assert build(made, np.array(IDS), teacher, ABOUT | {"layers": (1, 2)}, shard=3)[["s8"]][
+        "number"
+    ].tolist() == [8]
+    assert teacher.calls == [] and {p: p.stat().st_mtime_ns for p in made.iterdir()} == before
+
+
+def killed(path):
+    build(path, IDS, Teacher(2, lambda: os.kill(os.getpid(), signal.SIGKILL)), ABOUT, shard=3)
+
+
+def test_a_killed_build_goes_on(made, tmp_path):
+    path = tmp_path / "killed"
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    # killed a moment later: a file that is half written, and one that the manifest does not know
+    # yet
+    (path / "shard-00003.safetensors.partial").write_bytes(b"half")
+    (path / "shard-00002.safetensors").write_bytes(files(made)["shard-00002.safetensors"])
+    with pytest.raises(
+        ValueError, match="is unfinished, 6 of 10 rows; call kdlab.teachers.cache.build again"
+    ):
+        Cache(path, ABOUT)
+    build(path, IDS, teacher := Teacher(), ABOUT, shard=3)
+    assert teacher.calls == [IDS[6:9], IDS[9:]] and files(path) == files(made)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), KeyboardInterrupt("stop"), RuntimeError("in the row")]
+)
+def test_a_failure_leaves_the_shards_before_it(error, made, tmp_path, monkeypatch):
+    path, disk, fsyncs = tmp_path / "failed", isinstance(error, OSError), []
+    with monkeypatch.context() as patch, pytest.raises(type(error), match=error.args[-1]):
+        if (
+            disk
+        ):  # the first manifest, then shard and manifest by turns: the sixth is a shard's file
+            patch.setattr(
+                os, "fsync", lambda fd: fsyncs.append(fd) if len(fsyncs) < 5 else fail(error)
+            )
+        build(path, IDS, Teacher(None if disk else 2, lambda: fail(error)), ABOUT, shard=3)
+    assert set(files(path)) == {
+        "manifest.json",
+        "shard-00000.safetensors",
+        "shard-00001.safetensors",
+    }
+    build(path, IDS, teacher := Teacher(), ABOUT, shard=3)
+    assert teacher.calls == [IDS[6:9], IDS[9:]] and files(path) == files(made)
+
+
+SIZE = r"shard-00001.safetensors has \d+ bytes, expected \d+: truncated or another's"
+HASH = "shard-00001.safetensors is corrupted or another's, its SHA-256 differs"
+
+
+@pytest.mark.parametrize(
+    "harm, error, words",
+    [
+        (
+            lambda file, data: file.unlink(),
+            FileNotFoundError,
+            "shard-00001.safetensors is missing; kdlab.teachers.cache.build",
+        ),
+        (lambda file, data: file.write_bytes(data[:-1]), ValueError, SIZE),
+        (lambda file, data: save_file({"number": torch.arange(3)}, file), ValueError, SIZE),
+        (lambda file, data: file.write_bytes(data[:-1] + bytes([data[-1] ^ 1])), ValueError, HASH),
+        (
+            lambda file, data: shutil.copy(file.with_name("shard-00000.safetensors"), file),
+            ValueError,
+            HASH,
+        ),
+    ],
+)
+def test_a_damaged_shard_is_told_and_made_again(harm, error, words, made):
+    before = files(made)
+    harm(made / "shard-00001.safetensors", before["shard-00001.safetensors"])
+    with pytest.raises(error, match=words):
+        held = Cache(made, ABOUT)
+        assert words == HASH  # the others are told on opening
+        assert held[["s0", "s9"]]["number"].tolist() == [0, 9]
+        held[["s0", "s3"]]
+    build(made, IDS, teacher := Teacher(), ABOUT, shard=3)
+    assert teacher.calls == [IDS[3:6]] and files(made) == before
+
+
+def test_two_settings_never_mix(made):
+    before = files(made)
+    words = (
+        "more is 'not set' there, 1 here; teacher is 'abc' there, 'not set' here; temperature is"
+        " 2.0 there, 4.0"
+    )
+    other = {"temperature": 4.0, "layers": [1, 2], "more": 1}
+    for act in (
+        lambda: Cache(made, other),
+        lambda: build(made, IDS, Teacher(0, pytest.fail), other, shard=3),
+    ):
+        with pytest.raises(ValueError, match=words):
+            act()
+    for ids, shard, key in ((IDS[::-1], 3, "ids"), (IDS, 4, "shard"), (IDS[:9], 3, "ids', 'count")):
+        with pytest.raises(
+            ValueError,
+            match=rf"\['{key}'\] must be those of .* which holds 10 ids by 3 a shard, got "
+            rf"{len(ids)} by {shard}; take another directory",
+        ):
+            build(made, ids, Teacher(0, pytest.fail), ABOUT, shard)
+    assert files(made) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:50],
+        lambda text: "[]",
+        lambda text: '{"about": {}}',
+        lambda text: text.replace("abc", "abd"),
+        lambda text: text.replace('"s3", "s4"', '"s4", "s3"'),
+        lambda text: text.replace('"bfloat16"', '"float16"'),
+    ],
+)
+def test_a_manifest_of_another_hand_is_refused(change, made):
+    file = made / "manifest.json"
+    assert change(text := file.read_text()) != text
+    file.write_text(change(text))
+    before = files(made)
+    for act in (lambda: Cache(made, ABOUT), lambda: build(made, IDS, Teacher(), ABOUT, shard=3)):
+        with pytest.raises(
+            ValueError, match="manifest.json is no manifest of a cache, or was changed since"
+        ):
+            act()
+    assert files(made) == before
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(
+        ValueError, match=r"holds \['thesis.txt'\]; expected a new directory or a cache"
+    ):
+        build(tmp_path, IDS, Teacher(), ABOUT)
+    with pytest.raises(
+        FileNotFoundError,
+        match="manifest.json is missing; expected a directory that kdlab.teachers.cache",
+    ):
+        Cache(tmp_path, ABOUT)
+    assert files(tmp_path) == {"thesis.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    "produce, error, words",
+    [
+        (
+            lambda ids: torch.zeros(len(ids)),
+            TypeError,
+            "produce must return a dictionary of tensors, got Tensor",
+        ),
+        (
+            lambda ids: {"x": torch.zeros(2)},
+            ValueError,
+            r"one row for each of the 3 ids .* got \{'x': \(2,\)\}",
+        ),
+        (
+            lambda ids: {"x": torch.zeros(len(ids), 1 + ("s4" in ids))},
+            ValueError,
+            (
+                r"the same rows each time, \{'x': \['float32', \[1\]\]\}, got .*\[2\].* for"
+                r" shard-00001"
+            ),
+        ),
+        (
+            lambda ids: {"x": torch.zeros(len(ids)).to(torch.half if "s4" in ids else torch.float)},
+            ValueError,
+            "'float16'",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_told(produce, error, words, tmp_path):
+    with pytest.raises(error, match=f"^build: .*{words}"):
+        build(tmp_path, IDS, produce, ABOUT, shard=3)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        (
+            {"ids": ["a", "b", "a"]},
+            ValueError,
+            "ids must be unique and at least one, got 'a' twice",
+        ),
+        ({"ids": []}, ValueError, "ids must be unique and at least one, got none"),
+        ({"ids": "abc"}, TypeError, "ids must be a list of strings or whole numbers, got 'abc'"),
+        ({"ids": 3}, TypeError, "ids must be a list of strings or whole numbers, got 3"),
+        ({"ids": [True]}, TypeError, "ids must be strings or whole numbers, got True"),
+        ({"shard": 0}, ValueError, "shard must be a whole number of at least 1, got 0"),
+        ({"about": "abc"}, TypeError, "about must be a dictionary of settings, got str"),
+        ({"about": {"T": float("nan")}}, TypeError, "about must hold JSON values"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_written(change, error, words, tmp_path):
+    given = {"ids": IDS, "about": ABOUT, "shard": 3} | change
+    with pytest.raises(error, match=f"^build: {words}"):
+        build(tmp_path / "new", given["ids"], Teacher(), given["about"], given["shard"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_fingerprints_change_with_names_types_shapes_and_numbers_and_buffers():
+    x = torch.arange(6.0)
+    different = [
+        {"x": x},
+        {"y": x},
+        {"x": x.view(2, 3)},
+        {"x": x.view(3, 2)},
+        {"x": x.view(torch.int32)},
+        {"x": -x},
+        {"x": x.half()},
+        {"x": x.flip(0)},
+        {"x": x[:5]},
+        {"x": x, "y": x[:0]},
+        {"x": x[0]},
+        {"x": x[:1]},
+    ]
+    assert len({fingerprint_tensors(t) for t in different}) == len(different)
+    assert fingerprint_tensors({"a": x, "b": x.view(2, 3)}) == fingerprint_tensors(
+        {"b": x.view(2, 3).T.contiguous().T, "a": x.clone()}
+    )
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to(torch.bfloat16)
+    seen = {fingerprint_model(model), fingerprint_model(model.eval().requires_grad_(False))}
+    with torch.no_grad():
+        for change in (
+            lambda: model[0].weight[1, 1].add_(1),
+            lambda: model[1].running_mean.add_(1),
+            model.float,
+        ):
+            change()
+            seen.add(fingerprint_model(model))
+    assert len(seen) == 4
+
+
+def told(event, monkeypatch):
+    """What is warned of from here on, in forked processes too; a warning sets the event."""
+    said = []
+    warnings.simplefilter("always")
+    monkeypatch.setattr(
+        warnings, "showwarning", lambda message, *_: (said.append(str(message)), event.set())
+    )
+    return said
+
+
+class Slow(Teacher):
+    """A teacher that, on its second call, says so and waits for a sign."""
+
+    def __init__(self, started, go):
+        super().__init__(1, lambda: (started.set(), go.wait(60)))
+
+
+def builds(path, teacher, out, number):
+    """Build and write down what was computed and what is found."""
+    rows = build(path, IDS, teacher, ABOUT, shard=3)[IDS]["number"].tolist()
+    (out / str(number)).write_text(json.dumps([teacher.calls, rows]))
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+def test_a_second_builder_says_that_it_waits_and_finds_the_shards_of_the_first(
+    kind, made, tmp_path, monkeypatch
+):
+    here = multiprocessing.get_context("fork") if kind == "processes" else threading
+    start = here.Process if kind == "processes" else here.Thread
+    started, go, waiting = here.Event(), here.Event(), here.Event()
+    told(waiting, monkeypatch)
+    path, out = tmp_path / "both", tmp_path / "out"
+    out.mkdir()
+    first = start(target=builds, args=(path, Slow(started, go), out, 1))
+    first.start()
+    assert started.wait(60)
+    (path / "shard-00001.safetensors.partial").write_bytes(b"half")  # the first one's, under way
+    second = start(target=builds, args=(path, Teacher(), out, 2))
+    second.start()
+    assert waiting.wait(60)
+    assert (path / "shard-00001.safetensors.partial").exists()
+    go.set()
+    for builder in (first, second):
+        builder.join(60)
+        assert not builder.is_alive() and getattr(builder, "exitcode", 0) == 0
+    shards = [IDS[:3], IDS[3:6], IDS[6:9], IDS[9:]]
+    assert json.loads((out / "1").read_text()) == [shards, list(range(10))]
+    assert json.loads((out / "2").read_text()) == [[], list(range(10))]
+    assert files(path) == files(made)  # and no lock is left
+
+
+def test_a_waiting_builder_goes_on_where_the_first_was_killed(made, tmp_path, monkeypatch):
+    fork = multiprocessing.get_context("fork")
+    started, go, waiting = fork.Event(), fork.Event(), fork.Event()
+    told(waiting, monkeypatch)
+    path = tmp_path / "killed"
+    first = fork.Process(target=builds, args=(path, Slow(started, go), tmp_path, 1))
+    first.start()
+    assert started.wait(60)
+    second = fork.Process(target=builds, args=(path, Teacher(), tmp_path, 2))
+    second.start()
+    assert waiting.wait(60)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join(60)
+    second.join(60)
+    assert (first.exitcode, second.exitcode) == (-signal.SIGKILL, 0)
+    shards = [IDS[3:6], IDS[6:9], IDS[9:]]
+    assert json.loads((tmp_path / "2").read_text()) == [shards, list(range(10))]
+    assert files(path) == files(made)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before its manifest", "after its manifest"])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"about": ABOUT | {"temperature": 4.0}}, "temperature is 2.0 there, 4.0 here"),
+        ({"ids": IDS[::-1]}, r"\['ids'\] must be those of"),
+        ({"shard": 4}, r"\['shard'\] must be those of"),
+    ],
+    ids=["about", "ids", "shard"],
+)
+def test_a_second_builder_of_another_plan_is_refused_and_changes_nothing(
+    change, words, early, made, tmp_path, monkeypatch
+):
+    started, go, waiting = threading.Event(), threading.Event(), threading.Event()
+    said, path = told(waiting, monkeypatch), tmp_path / "both"
+    write = cache.write_manifest
+    if early:  # the first one has the lock and has written nothing yet
+        monkeypatch.setattr(
+            cache, "write_manifest", lambda *plan: (started.set(), go.wait(60), write(*plan))
+        )
+    with ThreadPoolExecutor(2) as pool:
+        teacher = Teacher() if early else Slow(started, go)
+        first = pool.submit(build, path, IDS, teacher, ABOUT, 3)
+        assert started.wait(60)
+        plan = {"ids": IDS, "about": ABOUT, "shard": 3, "produce": Teacher(0, pytest.fail)} | change
+        second = pool.submit(build, path, **plan)
+        if early:
+            assert waiting.wait(60)
+            go.set()
+        with pytest.raises(ValueError, match=words):  # where the manifest is there, at once
+            second.result(60)
+        go.set()
+        first.result(60)
+    assert files(path) == files(made)
+    words = f"build: another build is at work in {path}; waiting for its end"
+    assert said == ([words] if early else [])
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.none() | st.integers(0, 3), min_size=2, max_size=4).filter(lambda f: None in f),
+    st.integers(1, 10),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_builders_at_once_compute_each_shard_once_though_some_fail(failing, count, shard, begun):
+    lock, computed, ids = threading.Lock(), [], list(range(count))
+
+    def teacher(fails):
+        calls = []
+
+        def produce(part):
+            calls.append(part)
+            if fails == len(calls) - 1:
+                raise ArithmeticError("in the row")
+            time.sleep(0.001)
+            with lock:
+                computed.extend(part)
+            return {"x": torch.tensor(part) * 2}
+
+        return produce
+
+    def one(fails):
+        try:
+            return build(Path(folder) / "c", ids, teacher(fails), ABOUT, shard)[ids]["x"].tolist()
+        except ArithmeticError:
+            return None
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if begun:
+            one(1)
+        with ThreadPoolExecutor(len(failing)) as pool:
+            found = list(pool.map(one, failing))
+        left = {p.name for p in (Path(folder) / "c").iterdir()}
+    assert sorted(computed) == ids
+    assert all(
+        rows == [2 * i for i in ids]
+        for rows, fails in zip(found, failing, strict=True)
+        if fails is None or rows is not None
+    )
+    shards = {f"shard-{n:05d}.safetensors" for n in range(-(-count // shard))}
+    assert left == {"manifest.json", *shards}
+
+
+def test_a_finished_cache_is_opened_without_a_lock(made, monkeypatch):
+    monkeypatch.setattr(cache, "FileLock", lambda path: pytest.fail("a lock was asked for"))
+    for folder in (made, shutil.copytree(made, made.parent / "copy")):
+        (folder / ".lock").touch()  # left by a process that was killed at the very end
+        found = build(folder, IDS, Teacher(0, pytest.fail), ABOUT, shard=3)
+        assert found[IDS]["number"].tolist() == list(range(10))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_finished_cache_in_a_folder_that_is_read_only_is_opened(made):
+    made.chmod(0o500)
+    try:
+        held = build(made, IDS, Teacher(0, pytest.fail), ABOUT, shard=3)
+        assert held[["s4"]]["number"].tolist() == [4]
+    finally:
+        made.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(95, "Not supported"),
+        OSError(30, "Read-only file system"),
+        OSError(37, "No locks available"),
+    ],
+)
+def test_a_lock_that_can_not_be_made_is_told_and_no_hindrance(error, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache.FileLock, "acquire", lambda *_, **__: fail(error))
+    words = rf"can't be locked \(.*{error.strerror}\); let one process build"
+    with pytest.warns(UserWarning, match=words):
+        build(tmp_path / "new", IDS, Teacher(), ABOUT, shard=3)
+    assert files(tmp_path / "new") == files(made)
+
+
+def test_a_lock_left_in_an_empty_folder_is_no_other_file(made, tmp_path):
+    path = tmp_path / "begun"  # a process was killed before it wrote its manifest
+    path.mkdir()
+    (path / ".lock").touch()
+    build(path, IDS, Teacher(), ABOUT, shard=3)
+    assert files(path) == files(made)

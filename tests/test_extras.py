@@ -1,0 +1,137 @@
+"""The core alone: what needs no extra works, and what needs one says which, and how to get it."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kdlab.base.extras import needs
+
+ROOT = Path(__file__).parent.parent
+# the top-level modules that each extra brings
+BROUGHT = {
+    "course": ["sklearn", "scipy", "matplotlib", "anywidget", "ipywidgets", "jupyterlab"],
+    "api": ["openai"],
+    "serve": ["fastapi", "uvicorn"],
+    "scale": ["peft"],
+}
+BLOCK = """import sys
+from importlib.machinery import PathFinder
+class Hiding:
+    find_distributions = staticmethod(PathFinder.find_distributions)
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {names!r}
+        return None if hidden else PathFinder.find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding()
+import pandas as pd, torch
+import kdlab as kd
+"""
+ESTIMATE = "kd.Estimate(pd.Series([1.0, 2.0, 3.0, 2.0]), 'gain')"
+
+
+def without(names, code):
+    """(exit status, what was printed) of code where these modules can't be imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK.format(names=set(names)) + code],
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+CALLS = [
+    ("course", "kd.load('digits')", "load: the digits come with scikit-learn"),
+    ("course", f"kd.claim('it helps', {ESTIMATE} > 0)", "Estimate: an interval needs scipy"),
+    ("course", "kd.plots", "plots: pictures need matplotlib"),
+    ("course", "kd.temperature_explorer()", "plots: pictures need matplotlib"),
+    (
+        "course",
+        "from kdlab.data.digits import digits; digits(1, 10)",
+        "digits: the fonts come with matplotlib",
+    ),
+    ("api", "kd.APITeacher('http://127.0.0.1:1/v1', 'm', 'k')", "APITeacher: .* needs openai"),
+    ("serve", "kd.serve", "serve: a server needs uvicorn"),
+]
+
+
+@pytest.mark.parametrize("extra", ["course", "api", "serve"])
+def test_what_needs_an_extra_names_it(extra):
+    asked = [(code, words) for e, code, words in CALLS if e == extra]
+    code = "".join(
+        f"try:\n    {call}\nexcept ImportError as error:\n    print(error)\n" for call, _ in asked
+    )
+    status, said = without(BROUGHT[extra], code)
+    lines = said.splitlines()
+    assert status == 0 and len(lines) == len(asked), said
+    for line, (_, words) in zip(lines, asked, strict=True):
+        with pytest.raises(ImportError, match=f"^{words}; install it with: pip install "):
+            raise ImportError(line)
+        assert line.endswith(f"'kdlab[{extra}]'")
+
+
+def test_handles_without_anywidget_name_it():
+    status, said = without(["anywidget"], "kd.peaks_explorer")
+    assert status == 1
+    assert "ImportError: Explorer: pictures with handles need anywidget; install it" in said
+
+
+CORE = """
+s, t = torch.randn(4, 7), torch.randn(4, 7)
+y = torch.tensor([0, 1, 2, 3])
+for loss in (kd.KDLoss(), kd.DKDLoss(), kd.HardLabels(), kd.LabelSmoothing(0.1)):
+    assert loss(s, t, y).isfinite()
+for name in kd.__all__:
+    if name not in NEEDY:
+        getattr(kd, name)
+kd.load("sums")
+model, tokenizer = kd.language_model("docs_base")
+trainer = kd.DistillationTrainer
+print("fine")
+"""
+NEEDY = {
+    "plots",
+    "serve",
+    "temperature_explorer",
+    "distillation_race",
+    "hidden_layers_explorer",
+    "peaks_explorer",
+    "choose_student_explorer",
+}
+
+
+def test_the_core_works_without_any_extra():
+    every = [name for names in BROUGHT.values() for name in names]
+    status, said = without(every, f"NEEDY = {NEEDY!r}" + CORE)
+    assert status == 0 and said.endswith("fine\n"), said
+
+
+def test_importing_kdlab_loads_nothing_heavy():
+    code = "import kdlab, sys; print({'torch', 'pandas', 'transformers'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
+    heavy = "{'sklearn', 'scipy', 'matplotlib', 'pandas', 'transformers'}"
+    code = f"import kdlab.losses.kd, sys; print({heavy} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
+
+
+def test_every_extra_that_is_named_exists_and_tests_have_all_that_lessons_need():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(BROUGHT) <= set(extras)
+    assert extras["test"][0].startswith("kdlab[course,api,serve")
+
+
+def test_an_error_inside_a_package_that_is_there_stays_what_it_is():
+    with pytest.raises(ValueError, match="broken"), needs("course", asked="plots"):
+        raise ValueError("broken")
+    with pytest.raises(ImportError, match="^a DLL$"), needs("course", asked="plots"):
+        raise ImportError("a DLL")
+    with pytest.raises(ModuleNotFoundError, match="kdlab.nowhere"), needs("course", asked="plots"):
+        import kdlab.nowhere  # noqa: F401

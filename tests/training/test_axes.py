@@ -1,0 +1,165 @@
+"""The axes of a sweep: what takes the place of an objective's own settings, and what is refused."""
+
+import math
+
+import pytest
+
+import kdlab as kd
+from kdlab import DKDLoss, HiddenLoss, KDLoss, LabelSmoothing
+from kdlab.losses.features import similarity
+
+TEMPERATURES, ALPHAS = [1.0, 4.0, 8.0], [0.1, 0.9]
+BUDGET = dict(epochs=2, batch=16)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return kd.load("digits", sizes=(64, 40, 40))
+
+
+@pytest.fixture(scope="module")
+def teacher(task):
+    return kd.train(kd.mlp(16), task, epochs=4)
+
+
+def told(runs):
+    """What the frame says, without names, clocks and the order of its rows."""
+    kept = runs.frame.drop(columns=["run", "seconds"])
+    return kept.sort_values(["temperature", "alpha"]).reset_index(drop=True)
+
+
+def assert_same(a, b):
+    a, b = told(a), told(b)
+    texts = a.select_dtypes(exclude="number").columns
+    assert a[texts].equals(b[texts])
+    for column in a.columns.difference(texts):
+        assert a[column].tolist() == pytest.approx(b[column].tolist(), abs=1e-5, nan_ok=True)
+
+
+def test_each_cell_of_a_sweep_is_the_run_of_an_objective_with_these_settings(task, teacher):
+    grid = kd.sweep(
+        kd.mlp(8),
+        task,
+        teacher=teacher,
+        objective=DKDLoss(beta=2.0),
+        temperature=TEMPERATURES,
+        alpha=ALPHAS,
+        **BUDGET,
+    )
+    cells = [(T, alpha) for T in TEMPERATURES for alpha in ALPHAS]
+    assert sorted(zip(grid.frame["temperature"], grid.frame["alpha"], strict=True)) == cells
+    assert set(grid.frame["objective"]) == {"DKDLoss"}
+    assert grid.frame["loss"].nunique() == 6  # no setting is overlooked
+    for T, alpha in cells:
+        objective = DKDLoss(temperature=T, alpha=alpha, beta=2.0)
+        alone = kd.sweep(kd.mlp(8), task, teacher=teacher, objective=objective, **BUDGET)
+        assert_same(grid.where(temperature=T, alpha=alpha), alone)
+
+
+@pytest.mark.parametrize("objective", [KDLoss(), KDLoss, KDLoss(2.0)], ids=["own", "class", "2"])
+def test_a_temperature_takes_the_place_of_the_objective_s_own(objective, task, teacher):
+    found = kd.distill(kd.mlp(8), teacher, task, objective=objective, temperature=8, **BUDGET)
+    expected = kd.distill(kd.mlp(8), teacher, task, objective=KDLoss(8), **BUDGET)
+    assert found.frame["temperature"].tolist() == [8.0] and found.frame["alpha"].tolist() == [0.9]
+    assert_same(found, expected)
+
+
+def test_what_is_left_out_is_the_objective_s_own(task, teacher):
+    found = kd.distill(kd.mlp(8), teacher, task, objective=KDLoss(3.0, 0.4), **BUDGET)
+    assert found.frame[["temperature", "alpha"]].values.tolist() == [[3.0, 0.4]]
+    mixed = kd.distill(kd.mlp(8), teacher, task, objective=KDLoss(3.0, 0.4), alpha=[0.1], **BUDGET)
+    assert mixed.frame[["temperature", "alpha"]].values.tolist() == [[3.0, 0.1]]
+    labels = kd.train(kd.mlp(8), task, **BUDGET)
+    assert labels.frame[["temperature", "alpha"]].isna().all(axis=None)
+
+
+def test_an_objective_given_to_two_sweeps_stays_as_it_is(task, teacher):
+    objective = KDLoss(3.0)
+    kd.distill(kd.mlp(8), teacher, task, objective=objective, temperature=[1, 8], **BUDGET)
+    assert (objective.temperature, objective.alpha) == (3.0, 0.9)
+
+
+def test_a_hidden_loss_takes_the_settings_of_its_base(task, teacher):
+    def hint(base):
+        return HiddenLoss(similarity, [("2", "2")], weight=10.0, base=base)
+
+    found = kd.distill(
+        kd.mlp(8), teacher, task, objective=hint(KDLoss()), temperature=2, alpha=0.3, **BUDGET
+    )
+    expected = kd.distill(kd.mlp(8), teacher, task, objective=hint(KDLoss(2, 0.3)), **BUDGET)
+    assert found.frame[["temperature", "alpha"]].values.tolist() == [[2.0, 0.3]]
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "train, words",
+    [
+        (
+            lambda task, teacher: kd.train(kd.mlp(8), task, temperature=[1, 2, 3]),
+            r"temperature .*, got \[1.0, 2.0, 3.0\] for HardLabels\(\), which takes none",
+        ),
+        (
+            lambda task, teacher: kd.sweep(
+                kd.mlp(8), task, objective=LabelSmoothing(0.1), alpha=0.5
+            ),
+            r"alpha .*, got \[0.5\] for LabelSmoothing\(epsilon=0.1\), which takes none",
+        ),
+        (
+            lambda task, teacher: kd.sweep(
+                kd.mlp(8), task, teacher=teacher, objective=[KDLoss(), LabelSmoothing()], alpha=0.5
+            ),
+            r"alpha .* for LabelSmoothing",
+        ),
+        (
+            lambda task, teacher: kd.distill(
+                kd.mlp(8),
+                teacher,
+                task,
+                objective=HiddenLoss(similarity, [("2", "2")]),
+                temperature=2,
+            ),
+            r"temperature .*, got \[2.0\] for HiddenLoss\(.*\), which takes none",
+        ),
+    ],
+    ids=["train", "smoothing", "one of two", "hint"],
+)
+def test_a_setting_that_an_objective_lacks_is_refused(train, words, task, teacher):
+    with pytest.raises(ValueError, match=rf"^sweep: {words.split(' ')[0]} must be left out"):
+        train(task, teacher)
+    with pytest.raises(ValueError, match=words):
+        train(task, teacher)
+
+
+@pytest.mark.parametrize(
+    "objective, told",
+    [
+        (KDLoss(), "KDLoss(temperature=4.0, alpha=0.9)"),
+        (
+            KDLoss(2, 0.5, scale="none", standardise=True),
+            "KDLoss(temperature=2, alpha=0.5, scale='none', standardise=True)",
+        ),
+        (DKDLoss(), "DKDLoss(alpha=1.0, beta=8.0, temperature=4.0)"),
+        (
+            kd.TokenLoss(kd.jsd, beta=0.1),
+            "TokenLoss(divergence=jsd, beta=0.1, alpha=1.0, temperature=1.0)",
+        ),
+        (LabelSmoothing(0.2), "LabelSmoothing(epsilon=0.2)"),
+        (kd.HardLabels(), "HardLabels()"),
+        (kd.SquaredError(0.4), "SquaredError(alpha=0.4)"),
+        (
+            HiddenLoss(similarity, [("1", "3")], 5.0, base=KDLoss(2.0)),
+            "HiddenLoss(distance=similarity, pairs=[('1', '3')], weight=5.0,"
+            " base=KDLoss(temperature=2.0, alpha=0.9))",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_objective_shows_its_settings(objective, told):
+    assert repr(objective) == told
+
+
+def test_settings_of_an_objective_without_any_are_nan():
+    found = kd.sweep(
+        kd.mlp(2), kd.load("digits", sizes=(20, 10, 10)), objective=kd.HardLabels(), epochs=1
+    )
+    assert all(math.isnan(found.frame[k].item()) for k in ("temperature", "alpha"))

@@ -1,0 +1,86 @@
+"""The step by hand equals the step by `vmap` in value and gradient; other architectures are left to
+`vmap`."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdlab.losses.kd import KDLoss
+from kdlab.students.builders import Dropout
+from kdlab.training.backprop import layers
+from kdlab.training.replicas import Replicas
+from kdlab.training.stepper import Stepper
+
+R, B, INPUTS, CLASSES = 3, 7, 12, 4
+NETS = {
+    "linear": lambda: nn.Sequential(nn.Flatten(1), nn.Linear(INPUTS, CLASSES)),
+    "one hidden": lambda: nn.Sequential(
+        nn.Flatten(1), nn.Linear(INPUTS, 6), nn.ReLU(), nn.Linear(6, CLASSES)
+    ),
+    "deep, dropout": lambda: nn.Sequential(
+        nn.Flatten(1),
+        nn.Linear(INPUTS, 6),
+        nn.ReLU(),
+        Dropout(0.5),
+        nn.Linear(6, 5),
+        nn.ReLU(),
+        Dropout(0.2),
+        nn.Linear(5, CLASSES),
+    ),
+    "dropout on the input": lambda: nn.Sequential(
+        nn.Flatten(1), Dropout(0.3), nn.Linear(INPUTS, CLASSES)
+    ),
+}
+
+
+def stepper(make):
+    torch.manual_seed(0)
+    replicas = Replicas([make().double() for _ in range(R)], seeds=range(R))
+    replicas.base.train()
+    return Stepper(replicas, [0.1, 0.1, 0.01], steps=10, optimiser="sgd")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_by_hand_equals_by_vmap(name):
+    x = torch.randn(R, B, 3, 4, dtype=torch.float64)
+    teacher, labels = (
+        torch.randn(R, B, CLASSES, dtype=torch.float64),
+        torch.randint(0, CLASSES, (R, B)),
+    )
+    loss = KDLoss(torch.tensor([1.0, 2.0, 8.0])[:, None, None], 0.7)
+    hand, auto = stepper(NETS[name]), stepper(NETS[name])
+    assert hand.chain
+    auto.chain = None
+    for _ in range(
+        3
+    ):  # several steps, so that the generators of the dropout masks must agree as well
+        terms = [s.step(x, lambda logits: loss.rows(logits, teacher, labels)) for s in (hand, auto)]
+        torch.testing.assert_close(terms[0]["loss"], terms[1]["loss"], atol=1e-12, rtol=0)
+        for key, grad in hand.grads.items():
+            torch.testing.assert_close(grad, auto.grads[key], atol=1e-12, rtol=0)
+            assert grad.abs().max() > 0
+        for key, weight in hand.replicas.parameters.items():
+            torch.testing.assert_close(weight, auto.replicas.parameters[key], atol=1e-12, rtol=0)
+
+
+def frozen():
+    net = nn.Sequential(nn.Linear(3, 2))
+    net[0].weight.requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(3, 2),
+        nn.Sequential(nn.Linear(3, 2), nn.Tanh()),
+        nn.Sequential(nn.Linear(3, 2, bias=False)),
+        nn.Sequential(nn.Flatten(0), nn.Linear(3, 2)),
+        nn.Sequential(nn.Conv2d(1, 2, 3)),
+        frozen(),
+        type("Mine", (nn.Sequential,), {})(nn.Linear(3, 2)),
+    ],
+    ids=str,
+)
+def test_what_it_does_not_know_is_left_to_vmap(module):
+    assert layers(module) is None

@@ -1,0 +1,374 @@
+"""What came out: selecting and reading against numbers worked out by hand, keeping against what was
+written."""
+
+import itertools
+import pickle
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import nn
+
+import kdlab as kd
+import kdlab.training.store
+from kdlab import Runs, distill, load, mlp, splits, train
+from kdlab.show.plots import Picture
+from kdlab.students.builders import Dropout
+
+NAN = float("nan")
+UNITS = [f"digits/{i}" for i in range(4)]
+SMALL = {"sizes": (40, 40, 50)}
+
+
+def normed(task):
+    return nn.Sequential(
+        nn.Flatten(1),
+        nn.Linear(64, 8),
+        nn.BatchNorm1d(8),
+        Dropout(0.2),
+        nn.ReLU(),
+        nn.Linear(8, 10),
+    )
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return splits("digits", 4, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def runs(tasks):
+    """Two learning rates, four units, two seeds, three checkpoints."""
+    return train(normed, tasks, lr=[1e-2, 1e-3], seeds=2, epochs=3, checkpoints=3)
+
+
+def table(cells):
+    """Runs of a frame made by hand; cells: [(columns, accuracy(unit, seed), nll(unit, seed))]."""
+    rows = []
+    for run, ((columns, accuracy, nll), unit, seed) in enumerate(
+        itertools.product(cells, range(4), (0, 1))
+    ):
+        own = {
+            "run": run,
+            "unit": UNITS[unit],
+            "seed": seed,
+            "student": "mlp 8",
+            "batch": 32,
+            "epochs": 10,
+            "objective": "KDLoss",
+            "lr": 0.01,
+            "temperature": 4.0,
+            "alpha": 0.5,
+        } | columns
+        rows += [
+            own
+            | {
+                "epoch": 5,
+                "accuracy": 0.99,
+                "nll": 0.0,
+            },  # must not be read: it is not the last epoch
+            own | {"epoch": 10, "accuracy": accuracy(unit, seed), "nll": nll(unit, seed)},
+        ]
+    return Runs((), pd.DataFrame(rows))
+
+
+LABELS = {"objective": "HardLabels", "temperature": NAN, "alpha": NAN}
+MIXED = table(
+    [
+        (LABELS | {"lr": 0.01}, lambda u, s: 0.5 + 0.01 * u + 0.1 * s, lambda u, s: 2.0),
+        (LABELS | {"lr": 0.1}, lambda u, s: 0.3 + 0.12 * u, lambda u, s: 1.0 + 0.1 * s),
+        ({"temperature": 1.0, "lr": 0.01}, lambda u, s: 0.7, lambda u, s: 3.0),
+        ({"temperature": 4.0, "lr": 0.1}, lambda u, s: 0.6, lambda u, s: 4.0),
+    ]
+)
+
+
+def cell(found):
+    ((lr, temperature),) = found.frame[["lr", "temperature"]].drop_duplicates().values.tolist()
+    return lr, temperature
+
+
+def test_where_selects_by_value_list_and_nan():
+    assert len(MIXED) == 32 and repr(MIXED.where(lr=0.1, alpha=0.5)) == "Runs(8 runs, 4 units; {})"
+    assert len(MIXED.where(temperature=4, seed=0)) == 4
+    assert len(MIXED.where(temperature=[1, 4])) == len(MIXED.where(temperature=NAN)) == 16
+    assert (
+        MIXED.where(lr=0.1, objective="HardLabels").frame["accuracy"].max() == 0.99
+    )  # earlier epochs are kept
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"T": 4}, r"where: 'T' is not a column; expected one of \['run', 'unit'"),
+        (
+            {"temperature": 2},
+            r"where: no run has {'temperature': 2}; temperature takes \[nan, 1.0, 4.0\]",
+        ),
+    ],
+)
+def test_where_says_what_there_is(values, words):
+    with pytest.raises(ValueError, match=words):
+        MIXED.where(**values)
+
+
+def test_best_is_the_cell_with_the_best_mean_over_units_and_seeds():
+    assert cell(MIXED.best()) == (0.01, 1.0)
+    assert len(MIXED.best()) == 8 and len(MIXED.best().frame) == 16
+    assert cell(MIXED.best("nll")) == (0.1, pytest.approx(NAN, nan_ok=True))
+    assert cell(MIXED.where(objective="HardLabels").best())[0] == 0.01
+
+
+@pytest.mark.parametrize(
+    "metric, largest",
+    [("accuracy", True), ("agreement", True), ("nll", False), ("ece", False), ("loss", False)],
+)
+def test_best_knows_which_way_each_metric_is_better(metric, largest):
+    runs = table(
+        [
+            ({"lr": lr}, lambda u, s, v=value: v, lambda u, s: 0.0)
+            for lr, value in [(0.01, 0.2), (0.1, 0.3), (1.0, 0.1)]
+        ]
+    )
+    runs = Runs((), runs.frame.drop(columns=["nll"]).rename(columns={"accuracy": metric}))
+    assert runs.best(metric).frame["lr"].unique().tolist() == [0.1 if largest else 1.0]
+
+
+@pytest.mark.parametrize("per", ["objective", ["objective"], ("objective",)])
+def test_best_for_each_value_of_a_column(per):
+    found = MIXED.best(per=per)
+    chosen = found.frame.groupby("objective")[["lr", "temperature"]].first()
+    assert chosen["lr"].to_dict() == {"HardLabels": 0.01, "KDLoss": 0.01} and len(found) == 16
+    by_temperature = (
+        MIXED.best("nll", per="temperature")
+        .frame.groupby("temperature", dropna=False)["lr"]
+        .first()
+    )
+    assert by_temperature.tolist() == [0.01, 0.1, 0.1]  # T 1, T 4, no T
+
+
+def test_an_estimate_averages_seeds_first_and_then_units():
+    one = MIXED.where(objective="HardLabels", lr=0.01)
+    found = one.estimate()
+    means = [50 + u + 5 for u in range(4)]
+    np.testing.assert_allclose(found.values[UNITS], means)
+    np.testing.assert_allclose(
+        found.interval(), stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    )
+    assert (found.what, found.measure, found.seeds) == ("accuracy on validation", "%", 2)
+    assert (one.estimate("nll").measure, one.estimate("nll").mean) == ("nats", 2.0)
+    uneven = Runs((), one.frame.query("unit != 'digits/0' or seed == 1"))
+    assert (uneven.estimate().mean, uneven.estimate().seeds) == (
+        pytest.approx(np.mean([60, *means[1:]])),
+        1,
+    )
+
+
+def test_minus_pairs_by_unit():
+    gain = MIXED.where(temperature=1.0).minus(MIXED.where(objective="HardLabels", lr=0.01))
+    expected = stats.ttest_rel([70] * 4, [55, 56, 57, 58]).confidence_interval(0.95)
+    np.testing.assert_allclose(gain.interval(), expected)
+    assert gain.what == "difference in accuracy on validation" and gain.measure == "points"
+
+
+def test_more_than_one_cell_is_not_averaged_by_mistake():
+    with pytest.raises(
+        ValueError, match=r"estimate: these runs differ in \['lr', 'temperature'\]; choose one cell"
+    ):
+        MIXED.where(objective="KDLoss").estimate()
+
+
+def test_estimates_by_one_column_or_more():
+    taught = MIXED.where(objective="KDLoss")
+    found, two = taught.estimates("temperature"), taught.estimates(["lr", "temperature"], "nll")
+    assert list(taught.estimates(["lr"])) == [0.01, 0.1]
+    assert {k: e.mean for k, e in found.items()} == pytest.approx({1.0: 70, 4.0: 60})
+    assert {k: e.mean for k, e in two.items()} == pytest.approx({(0.01, 1.0): 3, (0.1, 4.0): 4})
+
+
+def test_estimates_refuse_to_average_over_cells():
+    with pytest.raises(ValueError, match=r"by 'lr' would average over \['objective'"):
+        MIXED.estimates("lr")
+
+
+def test_a_summary_has_one_row_a_cell():
+    rows, half = MIXED.summary(), stats.t.ppf(0.975, 3) * np.std([0, 1, 2, 3], ddof=1) / 2
+    assert rows["accuracy on validation"].tolist() == [
+        f"56.50 ± {half:.2f} %",
+        f"48.00 ± {12 * half:.2f} %",
+        "70.00 ± 0.00 %",
+        "60.00 ± 0.00 %",
+    ]
+    assert (
+        rows["lr"].tolist() == [0.01, 0.1, 0.01, 0.1]
+        and set(rows["units"]) == {4}
+        and set(rows["seeds"]) == {2}
+    )
+    few = Runs(
+        (),
+        MIXED.frame.query("unit in ['digits/0', 'digits/1'] and lr == 0.01 and temperature == 1"),
+    )
+    assert few.summary().values.tolist() == [["70.00 (no interval: 2 of 4 units)", 2, 2]]
+    assert "70.00" in few._repr_html_()
+
+
+def test_values_on_the_test_set_are_those_of_the_students(runs, tasks):
+    def margin(logits, data):
+        return logits.softmax(-1).amax(-1).mean()
+
+    for metric, by_hand in [
+        ("accuracy", lambda z, y: (z.argmax(1) == y).double().mean()),
+        ("nll", F.cross_entropy),
+        (margin, lambda z, y: z.softmax(1).max(1).values.mean()),
+    ]:
+        found = runs.values(metric, on="test").set_index("run")["value"]
+        for row in runs.last().itertuples():
+            data = runs.tasks[row.unit].test
+            with torch.no_grad():
+                z = runs.module(run=row.run)(data.x)
+            assert found[row.run] == pytest.approx(float(by_hand(z, data.y)), rel=1e-5)
+    assert runs.where(lr=1e-2).estimate(margin, on="test").what == "margin on test"
+    assert runs.where(lr=1e-2).summary(margin).columns[0] == "margin on validation"
+
+
+def test_noisy_labels_are_not_what_accuracy_is_measured_by():
+    noisy = load("digits", noise=0.5, **SMALL)
+    found = train(mlp(32), noisy, epochs=30)
+    guess = found.module()(noisy.train.x).argmax(1)
+    assert (noisy.train.y != noisy.train.clean).sum() == 20
+    assert found.values(on="train")["value"].item() == pytest.approx(
+        (guess == noisy.train.clean).double().mean()
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("agreement",), "metric 'agreement' was not recorded; expected one of .*'accuracy'"),
+        (
+            ("agreement", "test"),
+            "metric on test must be accuracy, nll, ece or a function, got 'agreement'",
+        ),
+        (("loss", "train"), "metric on train must be .* got 'loss'"),
+        (("accuracy", "tset"), "on must be 'validation', 'test' or 'train', got 'tset'"),
+    ],
+)
+def test_what_was_not_measured_is_not_read(arguments, words, runs):
+    with pytest.raises(ValueError, match=f"^values: {words}"):
+        runs.values(*arguments)
+
+
+def test_runs_that_are_empty_say_so():
+    assert repr(Runs()) == Runs()._repr_html_() == "Runs(none)" and len(Runs()) == 0
+    with pytest.raises(ValueError, match="these runs are empty"):
+        Runs().summary()
+
+
+def test_a_plot_is_a_picture_and_a_module_of_one_run(runs):
+    assert isinstance(kd.plots.curve(runs, "lr", log=True), Picture)
+    with pytest.raises(ValueError, match=r"module: {'seed': 0} must name one run, got 8"):
+        runs.module(seed=0)
+
+
+@pytest.fixture
+def unpickled():
+    """The classes unpickled while the test runs, by Python's own audit events."""
+    found, listening = [], [True]
+    sys.addaudithook(
+        lambda event, args: (
+            found.append(args) if event == "pickle.find_class" and listening else None
+        )
+    )
+    yield found
+    listening.clear()  # a hook can't be taken away
+
+
+def test_what_is_saved_comes_back(runs, tasks, tmp_path, unpickled):
+    assert pickle.loads(pickle.dumps(Fraction(1, 2))) and unpickled.pop()  # the fixture does listen
+    assert runs.save(tmp_path / "deep" / "kept") == tmp_path / "deep" / "kept"
+    state, again = (
+        torch.get_rng_state(),
+        Runs.load(tmp_path / "deep" / "kept", students=[normed], tasks=tasks),
+    )
+    assert not unpickled and torch.equal(torch.get_rng_state(), state)
+    pd.testing.assert_frame_equal(again.frame, runs.frame, check_exact=True)
+    for run in range(16):
+        a, b = again.module(run=run), runs.module(run=run)
+        torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=0)
+        assert not any(m.training for m in a.modules()) and a is not again.module(run=run)
+    assert again.values(on="test").equals(runs.values(on="test"))
+    both = [
+        distill(mlp(4), r.where(lr=1e-2, seed=1), tasks, epochs=1).frame.drop(columns="seconds")
+        for r in (runs, again)
+    ]
+    pd.testing.assert_frame_equal(*both)
+    assert sorted(p.name for p in (tmp_path / "deep" / "kept").iterdir()) == [
+        "card.json",
+        "frame.parquet",
+        "students.safetensors",
+    ]
+
+
+def test_a_part_can_be_saved_and_read_without_its_students(runs, tasks, tmp_path):
+    part = runs.where(seed=1, unit="digits/2")
+    part.save(tmp_path / "kept")
+    again = Runs.load(tmp_path / "kept", [normed], tasks)
+    torch.testing.assert_close(
+        again.module(lr=1e-3).state_dict(), part.module(lr=1e-3).state_dict(), rtol=0, atol=0
+    )
+    read = Runs.load(tmp_path / "kept")
+    assert read.summary().equals(part.summary())
+    with pytest.raises(
+        ValueError, match="hold no students; give their builders and tasks to Runs.load"
+    ):
+        read.module(lr=1e-3)
+    with pytest.raises(
+        ValueError, match="save: 2 runs but 0 students are here, the others would be lost"
+    ):
+        read.save(tmp_path / "kept")
+    assert Runs.load(tmp_path / "kept", [normed], tasks).module(lr=1e-3)
+
+
+def test_a_failing_write_leaves_what_was_there(runs, tmp_path, monkeypatch):
+    runs.where(seed=0).save(tmp_path / "kept")
+    runs.where(seed=1).save(tmp_path / "kept")  # a saved directory is replaced whole
+    before = {p.name: p.read_bytes() for p in (tmp_path / "kept").iterdir()}
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(kdlab.training.store, "save_file", fail)
+    for name in ("kept", "new"):
+        with pytest.raises(OSError, match="disk full"):
+            runs.save(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "kept").iterdir()} == before
+    assert Runs.load(tmp_path / "kept").frame["seed"].unique().tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["thesis.txt"],
+        ["card.json"],
+        ["card.json", "frame.parquet", "students.safetensors", "thesis.txt"],
+    ],
+)
+def test_another_directory_is_not_overwritten(names, runs, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        ValueError, match=f"save: directory .* holds .*{names[0]}.*; expected a new or a saved one"
+    ):
+        runs.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="load: .*nowhere must hold saved runs"):
+        Runs.load(tmp_path / "nowhere")

@@ -1,0 +1,158 @@
+"""DistillationTrainer killed and resumed, in two processes, with padding on either side.
+
+Run as a script, it is the process that a test kills, or one of two that train together.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trainers import Collate, Pairs, arguments, bert, llama, sentences, texts, train, weights
+from transformers import BertForSequenceClassification, TrainerCallback
+
+from kdlab import KDLoss
+from kdlab.losses.kd import TokenLoss
+from kdlab.training.trainer import DistillationTrainer
+
+
+class Kill(TrainerCallback):
+    """SIGKILL after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Kill."""
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def long_run(folder, callbacks=None):
+    """10 AdamW steps in random order with dropout and clipping, a checkpoint every 3, in the midst
+    of an epoch."""
+    args = arguments(
+        folder,
+        2,
+        2,
+        num_train_epochs=2,
+        optim="adamw_torch",
+        learning_rate=1e-2,
+        max_grad_norm=0.5,
+        lr_scheduler_type="cosine",
+        save_strategy="steps",
+        save_steps=3,
+        logging_steps=100,
+        train_sampling_strategy="random",
+    )
+    return DistillationTrainer(
+        bert(8, 1, dropout=0.3),
+        args,
+        teacher=bert(16, 2),
+        hidden=Pairs(),
+        callbacks=callbacks,
+        train_dataset=sentences(20),
+        data_collator=Collate("right", 0),
+    )
+
+
+CASES = {
+    "fused": (llama, texts, TokenLoss(alpha=0.5), {"fused": True}),
+    "hidden": (bert, sentences, KDLoss(), {"hidden": Pairs()}),
+    "plain": (llama, texts, TokenLoss(alpha=0.5), {"hidden": Pairs()}),
+}
+
+
+def together(folder, size, accumulated):
+    """Each case trained, and saved under its name: the same whatever the number of processes."""
+    for name, (build, rows, objective, options) in CASES.items():
+        trainer = train(
+            folder / "runs",
+            build(8, seed=1),
+            rows(16, seed=3),
+            size,
+            accumulated,
+            objective=objective,
+            teacher=build(16, seed=2),
+            own={"learning_rate": 0.02},
+            **options,
+        )
+        trainer.save_model(folder / name)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1] == "killed":
+        long_run(sys.argv[2], [Kill(5)]).train()
+    else:
+        together(Path(sys.argv[2]), 2, 2)
+    sys.exit()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes that the tests start: two threads sum in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    found = subprocess.run(
+        [sys.executable, __file__, "killed", tmp_path / "a"], capture_output=True, text=True
+    )
+    assert found.returncode == -signal.SIGKILL, found.stderr
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["checkpoint-3"]
+    resumed = long_run(tmp_path / "a")
+    resumed.train(resume_from_checkpoint=True)
+    whole = long_run(tmp_path / "b")
+    whole.train()
+    assert resumed.state.global_step == whole.state.global_step == 10
+    for a, b in [(resumed.model, whole.model), (resumed.hidden, whole.hidden)]:
+        assert all(torch.equal(weights(a)[k], v) for k, v in weights(b).items())
+    assert not torch.equal(whole.hidden.bridge.weight, Pairs.initial(whole.model, whole.teacher))
+    files = {p.name for p in (tmp_path / "a" / "checkpoint-9").iterdir()}
+    assert {
+        "model.safetensors",
+        "distillation.safetensors",
+    } <= files and "pytorch_model.bin" not in files
+    _, clean = BertForSequenceClassification.from_pretrained(
+        tmp_path / "a" / "checkpoint-9", output_loading_info=True
+    )
+    assert not clean["unexpected_keys"] and not clean["missing_keys"]
+
+
+def test_two_processes_equal_one(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--master_addr",
+            "127.0.0.1",
+            "--master_port",
+            str(port),
+            __file__,
+            "together",
+            tmp_path / "two",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    together(tmp_path / "one", 2, 4)
+    for name, (build, *_) in CASES.items():
+        kind = type(build(8))
+        one, two = (weights(kind.from_pretrained(tmp_path / n / name)) for n in ("one", "two"))
+        assert max((one[k] - two[k]).abs().max() for k in one) < 1e-9, name
+        assert max((v - weights(build(8, seed=1))[k]).abs().max() for k, v in one.items()) > 1e-3
