@@ -325,7 +325,7 @@ def test_errors_say_what_was_expected(tmp_path):
         ("shares its parameters", {"teacher": student}),
         ("shares its parameters", {"teacher": tied}),
         ("None without hidden", {"teacher": None, "hidden": Pairs()}),
-        ("teacher: argument must be an nn.Module", {"teacher": "gpt2"}),
+        ("teacher: argument must be an nn.Module", {"teacher": 3.0}),
         ("fused: argument must be True", {"teacher": None, "fused": "no"}),
         ("32 tokens or classes, got 33.*uld", {"teacher": llama(8, vocab=33)}),
         ("compute_loss_func", {"teacher": None, "compute_loss_func": print}),
