@@ -116,8 +116,8 @@ def _loss(loss):
 def _slip(body):
     return f"""
 def attempt(s, t, y, T, alpha):
-    log_q, log_p = F.log_softmax(s / T, -1), F.log_softmax(t / T, -1)
-    soft = F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+    soft = F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t / T, -1), \
+log_target=True, reduction="batchmean")
     return {body}
 """
 
