@@ -26,6 +26,8 @@ from .evidence.metrics import ece as ece
 from .evidence.metrics import entropy as entropy
 from .evidence.metrics import nll as nll
 from .evidence.metrics import parameters as parameters
+from .evidence.perplexity import distinct as distinct
+from .evidence.perplexity import perplexity as perplexity
 from .lessons.checks import check as check
 from .lessons.checks import hint as hint
 from .lessons.checks import predict as predict
@@ -86,8 +88,6 @@ from .training.config import DistillationConfig as DistillationConfig
 from .training.fit import fit as fit
 from .training.generate import OnPolicy as OnPolicy
 from .training.generate import completions as completions
-from .training.perplexity import distinct as distinct
-from .training.perplexity import perplexity as perplexity
 from .training.runs import Runs as Runs
 from .training.sweep import distill as distill
 from .training.sweep import generations as generations

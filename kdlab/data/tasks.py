@@ -136,16 +136,7 @@ def load(
             f"load: image, label and resize are for sets in the hub's layout, not for {name!r}"
         )
     pools, classes, card = made[name]() if name in made else _image_set(name, image, label, resize)
-    one = isinstance(leave_out, Integral)
-    leave_out = (
-        (leave_out,)
-        if one
-        else tuple(arguments.listed("load", "leave_out", leave_out, "a class or a list"))
-    )
-    if any(c not in range(len(classes)) for c in leave_out):
-        raise ValueError(
-            f"load: leave_out must hold classes in [0, {len(classes)}), got {leave_out}"
-        )
+    leave_out = _left_out(leave_out, len(classes))
     if sizes is not None and not _three_counts(sizes, len(classes)):
         raise ValueError(
             f"load: sizes must be three counts of at least {len(classes)} images, got {sizes!r}"
@@ -169,6 +160,16 @@ def load(
         validation=Data(vx.to(to), vy.to(to), vy.to(to)),
         test=Data(tx.to(to), ty.to(to), ty.to(to)),
     )
+
+
+def _left_out(leave_out, classes):
+    """One class or several, as a tuple of them."""
+    if isinstance(leave_out, Integral):
+        leave_out = (leave_out,)
+    leave_out = tuple(arguments.listed("load", "leave_out", leave_out, "a class or a list"))
+    if any(c not in range(classes) for c in leave_out):
+        raise ValueError(f"load: leave_out must hold classes in [0, {classes}), got {leave_out}")
+    return leave_out
 
 
 def fingerprint(data):

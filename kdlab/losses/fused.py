@@ -215,6 +215,46 @@ def _check(name, hidden, head):
         )
 
 
+def _check_objective(objective):
+    """A TokenLoss with one of FORMULAS."""
+    if type(objective) is not TokenLoss:
+        raise TypeError(
+            f"linear_divergence: objective must be a kdlab.TokenLoss, got {objective!r}"
+        )
+    if objective.divergence not in FORMULAS:
+        known = [f.__name__ for f in FORMULAS]
+        raise ValueError(
+            f"linear_divergence: objective must have a divergence of {known}, "
+            f"got {objective.divergence!r}; "
+            "for another take objective(student_logits, teacher_logits, labels)"
+        )
+    # its options, checked in its own words
+    objective.divergence(*torch.zeros(2, 1, 2), **objective.options)
+
+
+def _check_fit(student_hidden, student_head, teacher_hidden, teacher_head, vocab_size):
+    """The tokens that exist; or the error for sides that don't fit each other."""
+    widths = len(student_head.weight), len(teacher_head.weight)
+    rows, V = student_hidden.shape[:-1], widths[0] if vocab_size is None else vocab_size
+    if type(V) is not int or not 1 <= V <= min(widths) and vocab_size is not None:
+        raise ValueError(
+            "linear_divergence: vocab_size must be a whole number from 1 to the narrower "
+            f"of the widths {widths}, got {vocab_size!r}"
+        )
+    if teacher_hidden.shape[:-1] != rows:
+        raise ValueError(
+            f"linear_divergence: student_hidden {tuple(student_hidden.shape)} and teacher_hidden "
+            f"{tuple(teacher_hidden.shape)} must have the same tokens (all axes but the last)"
+        )
+    if widths[0] != widths[1] and vocab_size is None:
+        raise ValueError(
+            "linear_divergence: student_head and teacher_head must share the vocabulary, "
+            f"got {widths[0]} and {widths[1]} tokens; where one tokenizer's heads are padded "
+            "to other widths give vocab_size, for other vocabularies see kdlab.losses.uld"
+        )
+    return V
+
+
 def _columns(head, V):
     """Weight and bias of the first V tokens; whole where there are no others."""
     if V == len(head.weight):
@@ -296,39 +336,11 @@ def fused_terms(
     (torch.Size([2, 5]), True)
     """
     objective = TokenLoss() if objective is None else objective
-    if type(objective) is not TokenLoss:
-        raise TypeError(
-            f"linear_divergence: objective must be a kdlab.TokenLoss, got {objective!r}"
-        )
-    if objective.divergence not in FORMULAS:
-        known = [f.__name__ for f in FORMULAS]
-        raise ValueError(
-            f"linear_divergence: objective must have a divergence of {known}, "
-            f"got {objective.divergence!r}; "
-            "for another take objective(student_logits, teacher_logits, labels)"
-        )
-    # its options, checked in its own words
-    objective.divergence(*torch.zeros(2, 1, 2), **objective.options)
+    _check_objective(objective)
     _check("student", student_hidden, student_head)
     _check("teacher", teacher_hidden, teacher_head)
-    widths = len(student_head.weight), len(teacher_head.weight)
-    rows, V = student_hidden.shape[:-1], widths[0] if vocab_size is None else vocab_size
-    if type(V) is not int or not 1 <= V <= min(widths) and vocab_size is not None:
-        raise ValueError(
-            "linear_divergence: vocab_size must be a whole number from 1 to the narrower "
-            f"of the widths {widths}, got {vocab_size!r}"
-        )
-    if teacher_hidden.shape[:-1] != rows:
-        raise ValueError(
-            f"linear_divergence: student_hidden {tuple(student_hidden.shape)} and teacher_hidden "
-            f"{tuple(teacher_hidden.shape)} must have the same tokens (all axes but the last)"
-        )
-    if widths[0] != widths[1] and vocab_size is None:
-        raise ValueError(
-            "linear_divergence: student_head and teacher_head must share the vocabulary, "
-            f"got {widths[0]} and {widths[1]} tokens; where one tokenizer's heads are padded "
-            "to other widths give vocab_size, for other vocabularies see kdlab.losses.uld"
-        )
+    V = _check_fit(student_hidden, student_head, teacher_hidden, teacher_head, vocab_size)
+    rows = student_hidden.shape[:-1]
     chunk = whole("linear_divergence", "chunk", chunk, least=1)
     labels = check_labels("linear_divergence", labels, rows, V).reshape(-1)
     sides = [

@@ -133,6 +133,10 @@ class HiddenLoss(Objective):
         """The settings of its base."""
         return self.base.swept
 
+    def setting(self, name: str) -> Any:
+        """The value of a setting of its base."""
+        return self.base.setting(name)
+
     def with_settings(self, **settings: Any) -> Objective:
         """A copy whose base has other settings."""
         other = copy.copy(self)

@@ -4,6 +4,7 @@
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,15 @@ class Objective:
     ) -> nn.Module:
         """The student as it is trained: one that gives its layers too, where `rows` wants them."""
         return student
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting; NaN for one that it does not have.
+
+        >>> from kdlab import HardLabels, KDLoss
+        >>> KDLoss().setting("temperature"), HardLabels().setting("temperature")
+        (4.0, nan)
+        """
+        return vars(self).get(name, math.nan)
 
     def with_settings(self, **settings: Any) -> "Objective":
         """A copy with other values for settings of `swept`.

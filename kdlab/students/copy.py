@@ -40,6 +40,23 @@ def student_from(
             "student_from: teacher must be a model of transformers whose config says "
             f"num_hidden_layers, got {type(teacher).__name__}"
         )
+    kept = _kept(layers, every, depth)
+    stack = _stack(teacher, depth)
+    for key, value in vars(config).items():
+        # such as layer_types: one a block
+        if "layer" in key and isinstance(value, list) and len(value) == depth:
+            setattr(config, key, [value[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        student = type(teacher)(config)
+    _copy(teacher, student, stack + ".", kept)
+    if getattr(teacher, "generation_config", None) is not None:
+        student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student.eval()  # a new model is in train mode, and would be read with dropout
+
+
+def _kept(layers, every, depth):
+    """The blocks to keep, as a list of numbers."""
     if (layers is None) == (every is None):
         raise ValueError(
             "student_from: expected either layers or every, "
@@ -54,6 +71,11 @@ def student_from(
     layers = [whole("student_from", "layers", block, most=depth - 1) for block in layers]
     if len(set(layers)) < len(layers):
         raise ValueError(f"student_from: layers must be different blocks, got {layers}")
+    return layers
+
+
+def _stack(teacher, depth):
+    """The name of the one list of blocks."""
     lists = [
         name
         for name, module in teacher.named_modules()
@@ -64,23 +86,17 @@ def student_from(
         raise ValueError(
             f"student_from: teacher must have one stack of {depth} blocks, got {stacks}"
         )
-    for key, value in vars(config).items():
-        # such as layer_types: one a block
-        if "layer" in key and isinstance(value, list) and len(value) == depth:
-            setattr(config, key, [value[i] for i in layers])
-    config.num_hidden_layers = len(layers)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        student = type(teacher)(config)
+    return stacks[0]
+
+
+def _copy(teacher, student, stack, kept):
+    """The teacher's weights and buffers into the student, block i from the teacher's kept[i]."""
     theirs = {
         **dict(teacher.named_parameters(remove_duplicate=False)),
         **dict(teacher.named_buffers()),
     }
-    stack = stacks[0] + "."
     for name, tensor in [*student.named_parameters(), *student.named_buffers()]:
         if name.startswith(stack):
             block, dot, rest = name.removeprefix(stack).partition(".")
-            name = f"{stack}{layers[int(block)]}{dot}{rest}"
+            name = f"{stack}{kept[int(block)]}{dot}{rest}"
         tensor.data = theirs[name].detach().clone()  # in place, so that tied weights stay tied
-    if getattr(teacher, "generation_config", None) is not None:
-        student.generation_config = copy.deepcopy(teacher.generation_config)
-    return student.eval()  # a new model is in train mode, and would be read with dropout

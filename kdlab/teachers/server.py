@@ -294,25 +294,8 @@ def _answer(model, tokenizer, body):
     return _formatted(body, asked, *_sampled(model, asked, reader), reader)
 
 
-def app(model, tokenizer, token, name="teacher"):
-    """The FastAPI application by which a causal language model (in eval mode) answers to bearers of
-    a token.
-
-    GET /v1/models, POST /v1/completions, POST /v1/chat/completions, as in OpenAI's API reference,
-    without streaming; 401 without the token. Raises ValueError where a module of the model is in
-    train mode.
-
-    >>> app(torch.nn.Linear(2, 2), None, "token")
-    Traceback (most recent call last):
-    ValueError: app: model must be in eval mode (model.eval()), got train mode in the whole model
-    """
-    instance("app", "model", model, torch.nn.Module, "an nn.Module")
-    if training := [name for name, module in model.named_modules() if module.training]:
-        where = training[0] or "the whole model"
-        raise ValueError(
-            f"app: model must be in eval mode (model.eval()), got train mode in {where}"
-        )
-    api, lock = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), threading.Lock()
+def _guard(api, token):
+    """Refuse who brings no token; tell errors in OpenAI's format."""
 
     @api.exception_handler(HTTPException)
     async def refuse(request, error):
@@ -341,6 +324,28 @@ def app(model, tokenizer, token, name="teacher"):
             if right
             else refuse(request, HTTPException(401, "wrong or no bearer token"))
         )
+
+
+def app(model, tokenizer, token, name="teacher"):
+    """The FastAPI application by which a causal language model answers to bearers of a token.
+
+    GET /v1/models, POST /v1/completions, POST /v1/chat/completions, as in OpenAI's API reference,
+    without streaming; 401 without the token. Raises ValueError where a module of the model is in
+    train mode.
+
+    >>> app(torch.nn.Linear(2, 2), None, "token")
+    Traceback (most recent call last):
+    ValueError: app: model must be in eval mode (model.eval()), got train mode in the whole model
+    """
+    instance("app", "model", model, torch.nn.Module, "an nn.Module")
+    if training := [name for name, module in model.named_modules() if module.training]:
+        where = training[0] or "the whole model"
+        raise ValueError(
+            f"app: model must be in eval mode (model.eval()), got train mode in {where}"
+        )
+    api, lock = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), threading.Lock()
+
+    _guard(api, token)
 
     @api.get("/v1/models")
     def models():

@@ -68,12 +68,6 @@ def _objective(value):
     return value
 
 
-def own_settings(objective):
-    """The objective's temperature and alpha, or its base's; NaN for what it doesn't have."""
-    base = getattr(objective, "base", objective)
-    return {k: getattr(base, k, math.nan) for k in SETTINGS}
-
-
 def _setting(name, value):
     """A number that KDLoss takes; None keeps the objective's own."""
     if getattr(value, "ndim", 0):
@@ -108,8 +102,11 @@ def grid(**given: Any) -> dict[str, list]:
         found[name] = [AXES[name](v) for v in values]
     for objective in found.get("objective", ()):
         _check_settings(objective, found)
-    for name in ("student", "objective"):
-        _check_names(name, found.get(name, []))
+    _check_names("student", [(name_of(v),) for v in found.get("student", ())])
+    told = [
+        (name_of(v), *(str(v.setting(k)) for k in SETTINGS)) for v in found.get("objective", ())
+    ]
+    _check_names("objective", told)
     return found
 
 
@@ -124,8 +121,7 @@ def _check_settings(objective, grid):
             )
 
 
-def _check_names(name, values):
-    told = [(name_of(v), *map(str, own_settings(v).values())) for v in values]
+def _check_names(name, told):
     if len(set(told)) < len(told):
         raise ValueError(
             f"sweep: {name} must hold values of different names, which is how the frame tells them "
@@ -139,8 +135,10 @@ def stacks(
     """The grid as stacks of students; a cohort of peers is never parted."""
     outer = (grid[k] for k in ("student", "objective", "batch", "epochs"))
     for student, objective, batch, epochs in itertools.product(*outer):
-        own = own_settings(objective)
-        inner = [[own[k] if v is None else v for v in grid[k]] for k in SETTINGS]
+        inner = [
+            [objective.setting(k) if value is None else value for value in grid[k]]
+            for k in SETTINGS
+        ]
         runs = [
             Run(lr, float(T), float(alpha), task, seed, nth)
             for lr, T, alpha in itertools.product(grid["lr"], *inner)

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from kdlab.base.arguments import one_of, share
 from kdlab.losses import divergences
 from kdlab.losses.kd import KDLoss, SquaredError, TokenLoss
 from kdlab.losses.protocol import Objective
@@ -17,6 +18,7 @@ DIVERGENCES = [
     "skew_reverse_kl",
     "tvd",
 ]
+FUSED = {"auto": "auto", "always": True, "never": False}  # in words → as the trainer takes it
 OF_THE_LOSS = ("divergence", "temperature", "alpha", "beta", "skew")
 
 
@@ -64,32 +66,39 @@ class DistillationConfig(TrainingArguments):
     fused: str = _option(
         "The loss straight from hidden states, without the logits: auto from 8,192 tokens on.",
         "auto",
-        choices=["auto", "always", "never"],
+        choices=list(FUSED),
     )
     vocab_size: int | None = _option("Tokens that exist, where heads are padded to other widths.")
     half_precision: bool = _option(
         "Train half-precision weights as they are, though small steps round away.", False
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        one_of("DistillationConfig", "fused", self.fused, FUSED)
+        if self.divergence is not None:
+            one_of("DistillationConfig", "divergence", self.divergence, DIVERGENCES)
+        share("DistillationConfig", "on_policy_share", self.on_policy_share)
+
     def objective(self, causal: bool, numbers: bool = False) -> Objective:
         """The objective that these settings describe; ValueError for one that it doesn't have."""
-        given = {k: getattr(self, k) for k in OF_THE_LOSS if getattr(self, k) is not None}
-        kind = TokenLoss if causal else SquaredError if numbers else KDLoss
-        takes = {TokenLoss: OF_THE_LOSS, KDLoss: ("temperature", "alpha"), SquaredError: ("alpha",)}
-        if unknown := sorted(set(given) - set(takes[kind])):
-            raise ValueError(
-                f"DistillationConfig: {unknown[0]} must be left out for {kind.__name__}, which "
-                f"takes {list(takes[kind])}, got {given[unknown[0]]!r}"
-            )
-        if "divergence" in given:
-            if given["divergence"] not in DIVERGENCES:
-                raise ValueError(
-                    f"DistillationConfig: divergence must be one of {DIVERGENCES}, "
-                    f"got {given['divergence']!r}"
-                )
-            given["divergence"] = getattr(divergences, given["divergence"])
-        return kind(**given)
+        return described_objective(self, causal, numbers)
 
-    def described(self) -> list[str]:
-        """The settings of the loss that were given, for whoever brings an objective too."""
-        return [name for name in OF_THE_LOSS if getattr(self, name) is not None]
+
+def described_objective(settings: Any, causal: bool, numbers: bool = False) -> Objective:
+    """The objective for a kind of student with those of OF_THE_LOSS that are not None.
+
+    >>> described_objective(DistillationConfig, causal=False)  # all left out
+    KDLoss(temperature=4.0, alpha=0.9)
+    """
+    given = {k: getattr(settings, k) for k in OF_THE_LOSS if getattr(settings, k) is not None}
+    kind = TokenLoss if causal else SquaredError if numbers else KDLoss
+    takes = {TokenLoss: OF_THE_LOSS, KDLoss: ("temperature", "alpha"), SquaredError: ("alpha",)}
+    if unknown := sorted(set(given) - set(takes[kind])):
+        raise ValueError(
+            f"DistillationConfig: {unknown[0]} must be left out for {kind.__name__}, which "
+            f"takes {list(takes[kind])}, got {given[unknown[0]]!r}"
+        )
+    if "divergence" in given:
+        given["divergence"] = getattr(divergences, given["divergence"])
+    return kind(**given)

@@ -3,20 +3,18 @@
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from kdlab.base import arguments
-from kdlab.base.arguments import instance, number, one_of, whole
+from kdlab.base.arguments import number, one_of, whole
 from kdlab.base.lab import threads_for
-from kdlab.base.wrapped import evaluating, inside
-
-_padded = partial(pad_sequence, batch_first=True)
+from kdlab.base.wrapped import evaluating
+from kdlab.data.token_rows import id_tensors, padded, padded_batch, token_rows
+from kdlab.students.limits import check_ids, positions, reserved_positions, unwrapped
 
 
 def completions(
@@ -69,37 +67,41 @@ def completions(
         raise ValueError(
             f"completions: num_beams={num_beams} needs temperature=0, got {temperature!r}"
         )
-    model = _unwrapped("completions", model)
+    model = unwrapped("completions", model)
     rows = _prompts(model, prompts, max_new_tokens)
     eos, pad = _ends(model, *_given_ends("completions", eos, pad))
     texts = []
     with evaluating(model), threads_for(model), _plain(model):
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
-            ids = _padded(part, padding_side="left").to(model.device)
-            mask = _padded(list(map(torch.ones_like, part)), padding_side="left").to(model.device)
-            draw = (
-                [_draw(temperature, top_k, seed, range(start, start + len(part)), ids.device)]
-                if temperature
-                else []
-            )
-            found = model.generate(
-                ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=num_beams,
-                eos_token_id=eos or None,
-                pad_token_id=0,
-                logits_processor=draw,
-            )
-            # what generate writes behind the end goes, whatever its id
-            for text in found[:, ids.shape[1] :].tolist():
-                end = next((i + 1 for i, token in enumerate(text) if token in eos), len(text))
-                texts.append(torch.tensor(text[:end]))
+            places = range(start, start + len(part))
+            draw = [_draw(temperature, top_k, seed, places, model.device)] if temperature else []
+            texts += _written(model, part, max_new_tokens, num_beams, eos, draw)
     pairs = list(zip(rows, texts, strict=True))
     labels = [torch.cat([torch.full_like(row, -100), text]) for row, text in pairs]
-    return _batch(list(map(torch.cat, pairs)), labels, pad, model.device)
+    return padded_batch(list(map(torch.cat, pairs)), labels, pad, model.device)
+
+
+def _written(model, prompts, max_new_tokens, num_beams, eos, draw):
+    """What generate adds to each prompt, up to its end of text."""
+    ids = padded(prompts, padding_side="left").to(model.device)
+    mask = padded(list(map(torch.ones_like, prompts)), padding_side="left").to(model.device)
+    found = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=num_beams,
+        eos_token_id=eos or None,
+        pad_token_id=0,
+        logits_processor=draw,
+    )
+    texts = []
+    for text in found[:, ids.shape[1] :].tolist():
+        # what generate writes behind the end goes, whatever its id
+        end = next((i + 1 for i, token in enumerate(text) if token in eos), len(text))
+        texts.append(torch.tensor(text[:end]))
+    return texts
 
 
 def as_dataset(batch):
@@ -116,7 +118,7 @@ def as_dataset(batch):
     """
     from datasets import Dataset
 
-    rows = _rows("as_dataset: batch", batch, "labels")
+    rows = token_rows("as_dataset: batch", batch, "labels")
     return Dataset.from_dict(
         {
             "input_ids": [ids[real].tolist() for ids, real, _ in rows],
@@ -184,14 +186,14 @@ class OnPolicy:
         for index, batch in enumerate(batches):
             rng = np.random.default_rng((self.seed, step, index))
             if rng.random() < self.share:
-                student = _unwrapped("OnPolicy", model)
+                student = unwrapped("OnPolicy", model)
                 batch = self._own(student, batch, int(rng.integers(2**63)))
             mixed.append(batch)
         return mixed
 
     def _own(self, model, batch, seed):
         """The batch with the student's text behind each prompt; a skipped row as it came."""
-        rows, room = _rows("OnPolicy: batch", batch), self._room(model)
+        rows, room = token_rows("OnPolicy: batch", batch), self._room(model)
         prompts = [self._prompt(i, *row, room) for i, row in enumerate(rows)]
         answered = [i for i, prompt in enumerate(prompts) if prompt is not None]
         if not answered:
@@ -199,12 +201,12 @@ class OnPolicy:
         own = completions(
             model, [prompts[i] for i in answered], seed=seed, batch=len(answered), **self.options
         )
-        for i, row in zip(answered, _rows("OnPolicy: batch", own), strict=True):
+        for i, row in zip(answered, token_rows("OnPolicy: batch", own), strict=True):
             rows[i] = row
         device = batch["input_ids"].device
         _, pad = _ends(model, self.options["eos"], self.options["pad"])
         ids, labels = ([row[k][row[1]].to(device, torch.long) for row in rows] for k in (0, 2))
-        return _batch(ids, labels, pad, device)
+        return padded_batch(ids, labels, pad, device)
 
     def _room(self, model):
         """How many tokens a prompt may have so that max_new_tokens fit behind it, or infinity."""
@@ -239,55 +241,6 @@ class OnPolicy:
         return prompt[-room:] if self.long_prompts == "truncate" else None
 
 
-def positions(model):
-    """How many tokens of a text a model can tell the places of; None where nothing limits them.
-
-    model: of `transformers`, also inside DDP, torch.compile or an adapter of peft. It is what the
-    configuration calls max_position_embeddings, for rotary positions too; RoBERTa and its like keep
-    the first padding_idx + 1 of them for padding, so that 514 place 512 tokens.
-
-    >>> from transformers import RobertaConfig, RobertaModel
-    >>> sizes = dict(vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    >>> positions(RobertaModel(RobertaConfig(max_position_embeddings=514, pad_token_id=1, **sizes)))
-    512
-    """
-    config = getattr(inside(model), "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()  # of a model that sees, the part that reads
-    found = getattr(config, "max_position_embeddings", None)
-    if not isinstance(found, int) or found < 1:  # XLNet's −1: no limit
-        return None
-    return found - _reserved(model)
-
-
-def _reserved(model):
-    """The positions kept for padding, before those of tokens: RoBERTa's padding_idx + 1."""
-    tables = [
-        module
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-    ]
-    return max((t.padding_idx + 1 for t in tables if t.padding_idx is not None), default=0)
-
-
-def _unwrapped(name, model):
-    """The model inside DDP and torch.compile; an adapter of peft stays, it is part of the model."""
-    from transformers import PreTrainedModel
-
-    instance(name, "model", model, nn.Module, "a causal language model of transformers")
-    while not isinstance(model, PreTrainedModel):
-        parts = model._modules
-        if not {"module", "_orig_mod"} & parts.keys():
-            break
-        model = parts.get("_orig_mod", parts.get("module"))
-    if not hasattr(model, "generate"):
-        raise TypeError(
-            f"{name}: model must be a causal language model of transformers, "
-            f"got {type(model).__name__}"
-        )
-    return model
-
-
 def _given_ends(name, eos, pad):
     """eos as a list of ids and pad as an id; None where nothing was given."""
     if eos is not None:
@@ -305,68 +258,20 @@ def _ends(model, eos, pad):
     return eos, next(i for i in (pad, own.pad_token_id, *eos, 0) if i is not None)
 
 
-def _rows(what, batch, *needed):
-    """[(ids, real, labels)] of a batch, each (L,): by default all is real, and no label counts."""
-    names = ("input_ids", "attention_mask", "labels")
-    if not hasattr(batch, "keys"):
-        raise TypeError(f"{what} must be a dictionary of {names}, got {type(batch).__name__}")
-    columns = [batch.get(key) for key in names]
-    if missing := [key for key in ("input_ids", *needed) if batch.get(key) is None]:
-        raise ValueError(f"{what} must hold {' and '.join(missing)}, got {sorted(map(str, batch))}")
-    rows = _tensors(what, columns[0])
-    others = [
-        [torch.full_like(row, fill) for row in rows] if given is None else _tensors(what, given)
-        for given, fill in zip(columns[1:], (1, -100), strict=True)
-    ]
-    shapes = [[tuple(row.shape) for row in column] for column in (rows, *others)]
-    if shapes[1:] != [shapes[0]] * 2 or any(len(shape) != 1 for shape in shapes[0]):
-        raise ValueError(
-            f"{what} must hold columns of one shape (B, L), "
-            f"got the rows {dict(zip(names, shapes, strict=True))}"
-        )
-    return [(ids, real.bool(), labels) for ids, real, labels in zip(rows, *others, strict=True)]
-
-
-def _tensors(what, rows):
-    """Sequences of whole numbers as tensors."""
-    single = torch.is_tensor(rows) and not rows.ndim
-    if isinstance(rows, str) or not hasattr(rows, "__iter__") or single:
-        raise TypeError(f"{what} must be sequences of token ids, got {type(rows).__name__}")
-    found = []
-    for i, row in enumerate(rows):
-        try:
-            found.append(torch.as_tensor(row))
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise TypeError(
-                f"{what}[{i}] must be a sequence of token ids, got {row!r:.60}"
-            ) from None
-    return found
-
-
-def _batch(ids, labels, pad, device):
-    """Rows of ids and labels as a batch padded on the right."""
-    found = {
-        "input_ids": _padded(ids, padding_value=pad),
-        "labels": _padded(labels, padding_value=-100),
-        "attention_mask": _padded(list(map(torch.ones_like, ids))),
-    }
-    return {k: v.to(device) for k, v in found.items()}
-
-
 def _prompts(model, prompts, max_new_tokens):
     if model.config.is_encoder_decoder:
         raise ValueError(
             f"completions: model must be a causal language model, got {type(model).__name__}"
         )
-    if reserved := _reserved(model):
+    if reserved := reserved_positions(model):
         raise ValueError(
             "completions: model must number its positions from 0, as transformers' generate does, "
             f"got {type(model).__name__}, whose first is {reserved}"
         )
     if hasattr(prompts, "keys"):
         columns = {k: prompts[k] for k in ("input_ids", "attention_mask") if k in prompts}
-        prompts = [ids[real] for ids, real, _ in _rows("completions: prompts", columns)]
-    rows = [row.cpu() for row in _tensors("completions: prompts", prompts)]
+        prompts = [ids[real] for ids, real, _ in token_rows("completions: prompts", columns)]
+    rows = [row.cpu() for row in id_tensors("completions: prompts", prompts)]
     if not rows:
         raise ValueError("completions: prompts must hold at least one prompt, got none")
     room = positions(model)
@@ -382,17 +287,8 @@ def _prompts(model, prompts, max_new_tokens):
                 f"completions: prompts[{i}] must leave room for max_new_tokens={max_new_tokens} "
                 f"within the model's {room} positions, got {len(row)} tokens"
             )
-    _check_ids("completions: prompts", model, rows)
+    check_ids("completions: prompts", model, rows)
     return [row.long() for row in rows]
-
-
-def _check_ids(name, model, rows):
-    tokens = model.get_input_embeddings().num_embeddings
-    for i, row in enumerate(rows):
-        if len(row) and (row.min() < 0 or row.max() >= tokens):
-            raise ValueError(
-                f"{name}[{i}] must hold ids below {tokens}, got {row.min()} to {row.max()}"
-            )
 
 
 @contextmanager

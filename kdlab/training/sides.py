@@ -74,7 +74,8 @@ class Side:
 
     def _call(self, model, batch):
         inputs = self.inputs(batch)
-        if self.name == "teacher":  # one that was placed may live elsewhere
+        spread = getattr(inside(model), "hf_device_map", None)  # moves its inputs itself
+        if self.name == "teacher" and not spread:  # one that was placed may live elsewhere
             where = next((p.device for p in model.parameters()), None)
             inputs = {k: v.to(where) if torch.is_tensor(v) else v for k, v in inputs.items()}
         return model(**inputs)
@@ -126,6 +127,8 @@ def fusible(student, teacher, vocab_size):
     if len(models) < 2 or not all(type(head) is nn.Linear for head in heads):
         return False
     if vocab_size is None and heads[0].out_features != heads[1].out_features:
+        return False
+    if heads[0].weight.device != heads[1].weight.device:  # a teacher placed elsewhere
         return False
     return all(map(_answers_as_its_head, models, heads))
 

@@ -212,7 +212,12 @@ def sweep(
         cohort,
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
-    runs, stacks = Runs(tasks), list(axes.stacks(grid, tasks, seeds, at_once, cohort))
+    return _run(experiment, list(axes.stacks(grid, tasks, seeds, at_once, cohort)))
+
+
+def _run(experiment, stacks):
+    """Train one stack after another; an interrupt keeps what is finished so far."""
+    runs = Runs(experiment.tasks)
     total = sum(stack.epochs * len(stack.runs) for stack in stacks)
     # said outright: tqdm's notebook bar ignores the variable
     quiet = bool(os.environ.get("TQDM_DISABLE"))

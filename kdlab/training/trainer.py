@@ -17,7 +17,6 @@ from kdlab.data.rows import Collator, laid_out
 from kdlab.losses.divergences import check_logits
 from kdlab.losses.fused import FORMULAS, fused_terms
 from kdlab.losses.kd import (
-    KDLoss,
     SquaredError,
     TokenLoss,
     check_labels,
@@ -26,10 +25,16 @@ from kdlab.losses.kd import (
     two_classes,
 )
 from kdlab.losses.protocol import Objective
+from kdlab.students.limits import positions
 from kdlab.students.pretrained import load_pretrained
 from kdlab.training import trainer_checks as checks
-from kdlab.training.config import DistillationConfig
-from kdlab.training.generate import OnPolicy, positions
+from kdlab.training.config import (
+    FUSED,
+    OF_THE_LOSS,
+    DistillationConfig,
+    described_objective,
+)
+from kdlab.training.generate import OnPolicy
 from kdlab.training.sides import Side, fusible, place
 from kdlab.training.targets import Targets
 
@@ -114,18 +119,14 @@ class DistillationTrainer(Trainer):
         **trainer_arguments: Any,
     ) -> None:
         args = DistillationConfig() if args is None else args
-        config = args if isinstance(args, DistillationConfig) else None
-        if config is not None:
-            fused = (
-                {"always": True, "never": False}.get(config.fused, "auto")
-                if fused is None
-                else fused
-            )
-            vocab_size = config.vocab_size if vocab_size is None else vocab_size
-            half_precision = config.half_precision if half_precision is None else half_precision
-            if on_policy is None and config.on_policy_share:
-                on_policy = OnPolicy(config.on_policy_share, max_new_tokens=config.max_new_tokens)
-        fused = "auto" if fused is None else fused
+        # the class holds the defaults
+        config = args if isinstance(args, DistillationConfig) else DistillationConfig
+        # what is given here goes before what args say
+        fused = FUSED[config.fused] if fused is None else fused
+        vocab_size = config.vocab_size if vocab_size is None else vocab_size
+        half_precision = config.half_precision if half_precision is None else half_precision
+        if on_policy is None and config.on_policy_share:
+            on_policy = OnPolicy(config.on_policy_share, max_new_tokens=config.max_new_tokens)
         teacher = self._teacher(model, teacher, teacher_init, config)
         checks.check(
             model, args, teacher, hidden, on_policy, fused, half_precision, trainer_arguments
@@ -165,7 +166,7 @@ class DistillationTrainer(Trainer):
                 f"{type(options).__name__}"
             )
         options = dict(options or {})
-        if teacher is None and config is not None:
+        if teacher is None:
             teacher = config.teacher_model_name_or_path
             given = config.teacher_model_init_kwargs
             if isinstance(given, str):
@@ -183,15 +184,14 @@ class DistillationTrainer(Trainer):
 
     def _objective(self, core, objective, config):
         numbers = not self.causal and checks.problem(core) == "regression"
-        if objective is not None and config is not None and config.described():
+        described = [name for name in OF_THE_LOSS if getattr(config, name) is not None]
+        if objective is not None and described:
             raise ValueError(
                 "DistillationTrainer: objective: argument must be left out where args describe the "
-                f"loss, got {objective!r} and {config.described()}"
+                f"loss, got {objective!r} and {described}"
             )
-        if objective is None and config is not None:
-            objective = config.objective(self.causal, numbers)
         if objective is None:
-            objective = (TokenLoss if self.causal else SquaredError if numbers else KDLoss)()
+            objective = described_objective(config, self.causal, numbers)
         checks.check_objective(objective, numbers)
         return objective
 
@@ -354,7 +354,8 @@ class DistillationTrainer(Trainer):
         if model.training:
             self._keep_for_the_log(terms, items, share)
         elif self._evaluated is not None:
-            self._keep_for_the_evaluation(terms, counts, len(next(iter(given.values()))))
+            given_rows = next(len(v) for v in given.values() if torch.is_tensor(v) and v.ndim)
+            self._keep_for_the_evaluation(terms, counts, given_rows)
         if not return_outputs:
             return loss
         if fused:
@@ -412,7 +413,7 @@ class DistillationTrainer(Trainer):
         terms = self.objective.rows(student, teacher, labels)
         if several:
             terms = {k: rows.mean(-1) for k, rows in terms.items()}
-        if self.causal and self._evaluated is not None and "hard" in terms:  # for the perplexity
+        if self.causal and self._evaluated is not None:  # for the perplexity
             terms["hard"] = cross_entropy_rows(student.detach(), labels)
         return terms | {"total": terms["loss"].sum()}
 
@@ -508,5 +509,5 @@ class DistillationTrainer(Trainer):
         means = {"soft": soft / tokens, "hard": hard / tokens, "hidden": hidden / sequences}
         means["loss"] = loss / tokens + (means["hidden"] if self.hidden is not None else 0)
         if self.causal:
-            means["perplexity"] = math.exp(min(means["hard"], 700.0))
+            means["perplexity"] = math.inf if means["hard"] > 700 else math.exp(means["hard"])
         return means

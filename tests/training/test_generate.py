@@ -18,8 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, GPT2LMHeadModel, LlamaForCausalLM
 
 import kdlab as kd
-from kdlab.training.generate import OnPolicy, as_dataset, completions, positions
-from kdlab.training.perplexity import distinct, perplexity
+from kdlab.evidence.perplexity import distinct, perplexity
+from kdlab.students.limits import positions
+from kdlab.training.generate import OnPolicy, as_dataset, completions
 
 TOPICS = Path(__file__).parents[2] / "data" / "teachers" / "topics_lm"
 V = 11

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from kdlab.base.arguments import instance, listed, whole
 from kdlab.base.lab import threads_for
 from kdlab.base.wrapped import evaluating
+from kdlab.data.token_rows import padded, token_rows
 from kdlab.losses.kd import cross_entropy_rows, next_token
-from kdlab.training.generate import _check_ids, _padded, _rows, _unwrapped, positions
+from kdlab.students.limits import check_ids, positions, unwrapped
 
 
 def distinct(sequences: Iterable, n: int) -> float:
@@ -64,24 +65,24 @@ def perplexity(model: nn.Module, batch: dict[str, Tensor]) -> float:
     """
     rows = [
         (ids[real].cpu(), labels[real].cpu())
-        for ids, real, labels in _rows("perplexity: batch", batch, "labels")
+        for ids, real, labels in token_rows("perplexity: batch", batch, "labels")
     ]
     if not any((labels[1:] != -100).any() for _, labels in rows):
         raise ValueError(
             "perplexity: batch must hold a token that counts, got labels that are all −100"
         )
-    model = _unwrapped("perplexity", model)
+    model = unwrapped("perplexity", model)
     longest, room = max(len(ids) for ids, _ in rows), positions(model)
     if room is not None and longest > room:
         raise ValueError(
             f"perplexity: batch must hold texts of at most {room} tokens, the model's positions, "
             f"got one of {longest}"
         )
-    _check_ids("perplexity: batch", model, [ids for ids, _ in rows])
+    check_ids("perplexity: batch", model, [ids for ids, _ in rows])
     # padded on the right, a row starts at position 0 and its tokens see no padding
     home = next(model.parameters()).device
     ids, labels = (
-        _padded(list(column), padding_value=fill).to(home)
+        padded(list(column), padding_value=fill).to(home)
         for column, fill in zip(zip(*rows, strict=True), (0, -100), strict=True)
     )
     with evaluating(model), threads_for(model):
