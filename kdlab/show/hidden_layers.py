@@ -38,21 +38,7 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
     """
     arguments.whole("hidden_layers_explorer", "count", count, least=4)
     arguments.whole("hidden_layers_explorer", "epochs", epochs, least=1)
-    tasks = splits("digits", count, sizes=SIZES)
-    few = splits("digits", count, sizes=SIZES, labels_per_class=10)
-    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=10, batch=64)
-    budget: dict[str, Any] = dict(epochs=epochs, batch=25)
-    students = {"before": train(convnet(4, 8), few, **budget)}
-    students |= {
-        name: sweep(
-            convnet(4, 8),
-            few,
-            teacher=teachers,
-            **budget,
-            objective=HiddenLoss(distance, [("3", "3")], weight),
-        )
-        for name, (distance, weight) in HINTS.items()
-    }
+    tasks, teachers, students = _trained(count, epochs)
     data = tasks[0].validation
     rows = [int(r) for c in range(10) for r in (data.y == c).nonzero()[:3, 0]]
     named = {"logits": "logits", **{v: k for k, v in LAYERS.items()}}
@@ -107,54 +93,89 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
     )
 
 
+def _trained(count, epochs):
+    """Tasks, their teachers, and the students by their hints ("before": none)."""
+    tasks = splits("digits", count, sizes=SIZES)
+    few = splits("digits", count, sizes=SIZES, labels_per_class=10)
+    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=10, batch=64)
+    budget = dict(epochs=epochs, batch=25)
+    students = {"before": train(convnet(4, 8), few, **budget)}
+    students |= {
+        name: sweep(
+            convnet(4, 8),
+            few,
+            teacher=teachers,
+            **budget,
+            objective=HiddenLoss(distance, [("3", "3")], weight),
+        )
+        for name, (distance, weight) in HINTS.items()
+    }
+    return tasks, teachers, students
+
+
 def _side_by_side(image, maps, cells, label, layer, show, hints, accuracy):
+    """Above, one image in every network; below, how alike their layers are; then the numbers."""
     figure, context = large(13, 7.2)
     with context:
         top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.25])
-        for ax, (name, layer_of) in zip(
-            top.subplots(1, 4), [("image", image), *maps.items()], strict=True
-        ):
-            if name == "image":
-                ax.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
-            else:
-                strongest = layer_of.square().sum((1, 2)).argsort(descending=True)[:4]
-                # NaN around each map: the gap between them
-                a, b, c, d = torch.nn.functional.pad(
-                    layer_of[strongest], (1, 1, 1, 1), value=torch.nan
-                )
-                ax.imshow(
-                    (
-                        layer_of.square().sum(0)
-                        if show == "attention map"
-                        else torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
-                    ),
-                    cmap="cividis",
-                )
+        first, *others = top.subplots(1, 4)
+        first.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
+        first.set_title("image")
+        first.axis("off")
+        for ax, (name, layer_of) in zip(others, maps.items(), strict=True):
+            ax.imshow(_shown(layer_of, show), cmap="cividis")
             ax.set_title(name)
             ax.axis("off")
         for ax, (name, found) in zip(bottom.subplots(1, 2), cells.items(), strict=True):
-            keys = list(dict.fromkeys(s for s, _ in found))
-            ax.imshow(
-                [[found[s, t].mean for t in keys] for s in keys],
-                cmap="Blues",
-                vmin=0,
-                vmax=1,
-                aspect="auto",
-            )
-            for (s, t), e in found.items():
-                ax.text(
-                    keys.index(t),
-                    keys.index(s),
-                    f"{e.mean:.2f} ±{e.half_width():.2f}",
-                    ha="center",
-                    va="center",
-                    color="white" if e.mean > 0.6 else "black",
-                )
-            ax.set_xticks(range(3), keys)
-            ax.set_yticks(range(3), keys)
-            ax.set(title=f"CKA {name} hints", xlabel="teacher", ylabel="student")
-            ax.spines[:].set_visible(False)
-            ax.tick_params(length=0)
+            _grid(ax, found)
+            ax.set_title(f"CKA {name} hints")
+    count = len(cells["after"]["layer 3", "layer 3"].values)
+    picture = Picture(
+        figure,
+        f"Above: {layer} of the first split's networks, one image. Below: likeness of all "
+        f"layers, mean ± half of a 95 % interval over {count} splits. "
+        f"Hints: {hints}, layer 3.",
+        f"Above, an image of a {label} and the {show} of {layer} in the teacher, "
+        "the student before hints and the student after them. "
+        "Below, two grids of nine CKA values, before and after. The numbers follow as text.",
+    )
+    return picture, _words(maps, cells, label, layer, accuracy)
+
+
+def _shown(layer, show):
+    """A layer (C, h, w) as one picture: where it looks, or its four strongest channels."""
+    strength = layer.square()
+    if show == "attention map":
+        return strength.sum(0)
+    strongest = strength.sum((1, 2)).argsort(descending=True)[:4]
+    # NaN around each map: the gap between them
+    a, b, c, d = torch.nn.functional.pad(layer[strongest], (1, 1, 1, 1), value=torch.nan)
+    return torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
+
+
+def _grid(ax, found):
+    """CKA of each layer of the student with each of the teacher."""
+    keys = list(dict.fromkeys(s for s, _ in found))
+    shades = [[found[s, t].mean for t in keys] for s in keys]
+    ax.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (s, t), e in found.items():
+        ax.text(
+            keys.index(t),
+            keys.index(s),
+            f"{e.mean:.2f} ±{e.half_width():.2f}",
+            ha="center",
+            va="center",
+            color="white" if e.mean > 0.6 else "black",
+        )
+    ax.set_xticks(range(3), keys)
+    ax.set_yticks(range(3), keys)
+    ax.set(xlabel="teacher", ylabel="student")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+
+
+def _words(maps, cells, label, layer, accuracy):
+    """The numbers below the picture."""
     own = {name: found["layer 3", "layer 3"] for name, found in cells.items()}
     change, gain = own["after"] - own["before"], accuracy["after"] - accuracy["before"]
     where = {
@@ -162,29 +183,11 @@ def _side_by_side(image, maps, cells, label, layer, show, hints, accuracy):
         for name, m in maps.items()
     }
     near = [float(where["teacher"] @ where[f"student {name}"]) for name in ("before", "after")]
-    lines = [
-        (
-            f"{layer}, this {label}: cosine of the student's map with the teacher's {near[0]:.3f} "
-            f"before, {near[1]:.3f} after"
-        ),
-        (
-            f"CKA of layer 3 with layer 3: {own['before']} before, {own['after']} after; "
-            f"change {change}"
-        ),
-        (
-            f"accuracy on validation: {accuracy['before']} before, {accuracy['after']} after; "
-            f"change {gain}, verdict: {gain.verdict()}"
-        ),
+    return [
+        f"{layer}, this {label}: cosine of the student's map with the teacher's {near[0]:.3f} "
+        f"before, {near[1]:.3f} after",
+        f"CKA of layer 3 with layer 3: {own['before']} before, {own['after']} after; "
+        f"change {change}",
+        f"accuracy on validation: {accuracy['before']} before, {accuracy['after']} after; "
+        f"change {gain}, verdict: {gain.verdict()}",
     ]
-    return (
-        Picture(
-            figure,
-            f"Above: {layer} of the first split's networks, one image. Below: likeness of all "
-            f"layers, mean ± half of a 95 % interval over {len(own['after'].values)} splits. "
-            f"Hints: {hints}, layer 3.",
-            f"Above, an image of a {label} and the {show} of {layer} in the teacher, "
-            "the student before hints and the student after them. "
-            "Below, two grids of nine CKA values, before and after. The numbers follow as text.",
-        ),
-        lines,
-    )

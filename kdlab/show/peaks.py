@@ -56,53 +56,6 @@ def peaks_explorer() -> Explorer:
     4
     """
 
-    def draw(distance, share, beta, skew, start):
-        teacher = torch.logaddexp(
-            math.log(share) - (X + distance / 2) ** 2 / 0.6,
-            math.log(1 - share) - (X - distance / 2) ** 2 / 0.6,
-        )
-        kinds = {
-            "forward KL": divergences.forward_kl,
-            "reverse KL": divergences.reverse_kl,
-            f"JSD, β = {beta:g}": partial(divergences.jsd, beta=beta),
-            f"skewed KL, {skew:g}": partial(divergences.skew_forward_kl, skew=skew),
-        }
-        p, lines = teacher.softmax(0), []
-        top = float(p.max())
-        figure, context = large(13, 4.6)
-        with context:
-            for i, (ax, (name, divergence)) in enumerate(
-                zip(figure.subplots(1, 4, sharey=True), kinds.items(), strict=True)
-            ):
-                middle, width = fit_bell(teacher, divergence, start)
-                q = _bell(middle, width).softmax(0)
-                ax.fill_between(X.tolist(), p.tolist(), color="lightgrey", label="teacher")
-                ax.plot(X.tolist(), q.tolist(), color=COLOURS[0], linewidth=3, label="student")
-                top = max(top, float(q.max()))
-                ax.set_title(name)
-                ax.set_xlabel("word, in order")
-                found = q[X < 0].sum(), q[p < 0.1 * p.max()].sum()
-                lines.append(
-                    f"{name}: middle {_zero(middle, 1)}, width {width:.1f}; "
-                    f"{100 * found[0]:.0f} % in the left half, "
-                    f"{100 * found[1]:.0f} % on words that the teacher hardly says."
-                )
-                if i == 0:
-                    ax.set_ylabel("probability")
-                    ax.legend(loc="upper left")
-            ax.set_ylim(0, 1.05 * top)
-        return (
-            Picture(
-                figure,
-                f"One student for each divergence, fitted from: {start}. "
-                "Hardly: below a tenth of the teacher's top.",
-                f"Four panels with the teacher's two grey peaks, {distance:g} apart, "
-                f"the left one with {100 * share:.0f} % of the mass, and over them one bell: "
-                f"the student under {', '.join(kinds)}. Where it stands follows as text.",
-            ),
-            lines,
-        )
-
     shares = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
     return Explorer(
         "Two peaks, one student",
@@ -120,7 +73,55 @@ def peaks_explorer() -> Explorer:
             slider("skew", "Skew", [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9], 0.1),
             choice("start", "Student starts", list(STARTS)),
         ],
-        draw,
+        _draw,
+    )
+
+
+def _draw(distance, share, beta, skew, start):
+    teacher = torch.logaddexp(
+        math.log(share) - (X + distance / 2) ** 2 / 0.6,
+        math.log(1 - share) - (X - distance / 2) ** 2 / 0.6,
+    )
+    kinds = {
+        "forward KL": divergences.forward_kl,
+        "reverse KL": divergences.reverse_kl,
+        f"JSD, β = {beta:g}": partial(divergences.jsd, beta=beta),
+        f"skewed KL, {skew:g}": partial(divergences.skew_forward_kl, skew=skew),
+    }
+    p, lines = teacher.softmax(0), []
+    top = float(p.max())
+    figure, context = large(13, 4.6)
+    with context:
+        for i, (ax, (name, divergence)) in enumerate(
+            zip(figure.subplots(1, 4, sharey=True), kinds.items(), strict=True)
+        ):
+            middle, width = fit_bell(teacher, divergence, start)
+            q = _bell(middle, width).softmax(0)
+            ax.fill_between(X.tolist(), p.tolist(), color="lightgrey", label="teacher")
+            ax.plot(X.tolist(), q.tolist(), color=COLOURS[0], linewidth=3, label="student")
+            top = max(top, float(q.max()))
+            ax.set_title(name)
+            ax.set_xlabel("word, in order")
+            found = q[X < 0].sum(), q[p < 0.1 * p.max()].sum()
+            lines.append(
+                f"{name}: middle {_zero(middle, 1)}, width {width:.1f}; "
+                f"{100 * found[0]:.0f} % in the left half, "
+                f"{100 * found[1]:.0f} % on words that the teacher hardly says."
+            )
+            if i == 0:
+                ax.set_ylabel("probability")
+                ax.legend(loc="upper left")
+        ax.set_ylim(0, 1.05 * top)
+    return (
+        Picture(
+            figure,
+            f"One student for each divergence, fitted from: {start}. "
+            "Hardly: below a tenth of the teacher's top.",
+            f"Four panels with the teacher's two grey peaks, {distance:g} apart, "
+            f"the left one with {100 * share:.0f} % of the mass, and over them one bell: "
+            f"the student under {', '.join(kinds)}. Where it stands follows as text.",
+        ),
+        lines,
     )
 
 

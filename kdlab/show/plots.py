@@ -235,6 +235,24 @@ def beside_paper(table: Any, caption: str | None = None, alt: str | None = None)
     shares = table["arm"].str.contains("%")
     counts, sweep = table[~swept & ~shares], table[swept]
     fig, (left, right) = axes(1, 2, figsize=(10, 0.8 + 0.42 * len(counts)), width_ratios=[3, 2])
+    _beside(left, counts)
+    _over_temperature(right, sweep)
+    said = "; ".join(
+        f"{r.arm}: {r.ours:,.0f}" + (f" (paper {r.paper:,.0f})" if r.paper == r.paper else "")
+        for r in table[~shares].itertuples()
+    )
+    return Picture(
+        fig,
+        caption
+        or "MNIST test errors, the paper's (diamonds) and ours (dots; bars are 95 % intervals over "
+        "test images, teachers and students; the images are the same for all, so differences are "
+        "surer than the bars look).",
+        alt or f"Test errors out of 10,000. {said}.",
+    )
+
+
+def _beside(left, counts):
+    """Ours with their intervals beside the paper's, an arm a row."""
     for i, row in enumerate(counts.itertuples()):
         left.plot(
             [row.low, row.high],
@@ -264,6 +282,10 @@ def beside_paper(table: Any, caption: str | None = None, alt: str | None = None)
     left.set_xlabel("test errors out of 10,000, log scale")
     left.xaxis.set_major_formatter("{x:,.0f}")
     left.legend(loc="lower left", fontsize=10)
+
+
+def _over_temperature(right, sweep):
+    """Our errors over T, and where the paper found them least."""
     right.axvspan(2.5, 4, color=COLOURS[1], alpha=0.15, linewidth=0, label="best in the paper")
     right.errorbar(
         sweep["temperature"],
@@ -277,18 +299,6 @@ def beside_paper(table: Any, caption: str | None = None, alt: str | None = None)
     right.set_xlabel("temperature T, 30 units a layer")
     right.set_ylabel("test errors out of 10,000")
     right.legend(fontsize=10)
-    said = "; ".join(
-        f"{r.arm}: {r.ours:,.0f}" + (f" (paper {r.paper:,.0f})" if r.paper == r.paper else "")
-        for r in table[~shares].itertuples()
-    )
-    return Picture(
-        fig,
-        caption
-        or "MNIST test errors, the paper's (diamonds) and ours (dots; bars are 95 % intervals over "
-        "test images, teachers and students; the images are the same for all, so differences are "
-        "surer than the bars look).",
-        alt or f"Test errors out of 10,000. {said}.",
-    )
 
 
 @style()

@@ -88,45 +88,13 @@ def distillation_race(data: str = "digits", count: int = 8, steps: int = 300) ->
 
 def _race(runs, alpha, epochs, rows, setting, spent):
     gain = runs.where(alpha=alpha).minus(runs.where(alpha=0.0))  # says it where students diverged
-    points = runs.frame.groupby(["alpha", "epoch", "unit"])["accuracy"]
-    unit = points.agg(lambda seeds: seeds.mean(skipna=False)) * 100
     arms = {"labels alone": (0.0, COLOURS[0]), "taught": (alpha, COLOURS[1])}
     figure, context = large(13, 5.2)
     with context:
         left, right = figure.subplots(1, 2, width_ratios=[2, 1])
-        for i, (name, (a, colour)) in enumerate(arms.items()):
-            points = {
-                e: Estimate(unit[a, e], "accuracy", "%") for e in unit[a].index.unique("epoch")
-            }
-            left.errorbar(
-                [e * (1 + 0.01 * i) for e in points],
-                [p.mean for p in points.values()],
-                label=name,
-                color=colour,
-                marker="o",
-                yerr=[p.half_width() for p in points.values()],
-                capsize=5,
-                linewidth=3,
-            )
+        _curves(left, runs, arms)
         left.set_xlabel(f"epochs of {rows} labelled images")
-        left.set_ylabel("accuracy on validation (%)")
-        left.legend(loc="lower right")
-        right.axvline(0, color="grey")
-        right.errorbar(
-            gain.mean,
-            0,
-            xerr=gain.half_width(),
-            fmt="o",
-            color=COLOURS[1],
-            capsize=8,
-            markersize=12,
-        )
-        reach = max(2.0, 1.2 * max(map(abs, gain.interval())))
-        right.locator_params(axis="x", nbins=5)
-        right.set(
-            xlim=(-reach, reach), ylim=(-1, 1), yticks=[], xlabel="taught − labels alone (points)"
-        )
-        right.set_title(f"verdict: {gain.verdict()}")
+        _gain(right, gain)
     count = runs.frame["unit"].nunique()
     lines = [f"{name}: {runs.where(alpha=a).estimate()}" for name, (a, _) in arms.items()]
     lines += [
@@ -134,18 +102,49 @@ def _race(runs, alpha, epochs, rows, setting, spent):
         f"taught − labels alone: {gain}; verdict: {gain.verdict()}",
         f"{len(runs)} students in {spent:.1f} s",
     ]
-    return (
-        Picture(
-            figure,
-            f"{setting}. Means over {count} splits, each with its own teacher; "
-            "bars are 95 % intervals. One setting looked at among many: "
-            "a surprise deserves another look with fresh splits.",
-            f"Left: accuracy over {epochs} epochs for students on labels alone "
-            f"and students taught at {setting}, with error bars. Right: "
-            "their final difference with its interval beside zero. The numbers follow as text.",
-        ),
-        lines,
+    picture = Picture(
+        figure,
+        f"{setting}. Means over {count} splits, each with its own teacher; "
+        "bars are 95 % intervals. One setting looked at among many: "
+        "a surprise deserves another look with fresh splits.",
+        f"Left: accuracy over {epochs} epochs for students on labels alone "
+        f"and students taught at {setting}, with error bars. Right: "
+        "their final difference with its interval beside zero. The numbers follow as text.",
     )
+    return picture, lines
+
+
+def _curves(ax, runs, arms):
+    """Accuracy over epochs, a curve an arm."""
+    points = runs.frame.groupby(["alpha", "epoch", "unit"])["accuracy"]
+    unit = points.agg(lambda seeds: seeds.mean(skipna=False)) * 100
+    for i, (name, (alpha, colour)) in enumerate(arms.items()):
+        found = {
+            e: Estimate(unit[alpha, e], "accuracy", "%") for e in unit[alpha].index.unique("epoch")
+        }
+        ax.errorbar(
+            [e * (1 + 0.01 * i) for e in found],
+            [p.mean for p in found.values()],
+            label=name,
+            color=colour,
+            marker="o",
+            yerr=[p.half_width() for p in found.values()],
+            capsize=5,
+            linewidth=3,
+        )
+    ax.set_ylabel("accuracy on validation (%)")
+    ax.legend(loc="lower right")
+
+
+def _gain(ax, gain):
+    """The difference with its interval, beside zero."""
+    ax.axvline(0, color="grey")
+    bar = dict(xerr=gain.half_width(), fmt="o", color=COLOURS[1], capsize=8, markersize=12)
+    ax.errorbar(gain.mean, 0, **bar)
+    reach = max(2.0, 1.2 * max(map(abs, gain.interval())))
+    ax.locator_params(axis="x", nbins=5)
+    ax.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[], xlabel="taught − labels alone (points)")
+    ax.set_title(f"verdict: {gain.verdict()}")
 
 
 def _teachers(runs):

@@ -182,6 +182,24 @@ def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
         left.set_xlabel("accuracy on validation (%)")
         middle.set_xlabel("size (kB in float32)")
         right.set_xlabel("latency (teacher = 100 %)")
+    count = len(next(iter(accuracy.values())).values)
+    any_share = f"{share} %" if share < ANY else "any share"
+    return (
+        Picture(
+            figure,
+            "A row for each student, the largest first. Bars at the dots are 95 % intervals "
+            f"over {count} splits, those of latency over repeats on this machine, batch 1. "
+            f"Dashed: the budgets; grey: outside them; orange: what they buy, {rule}.",
+            "Three panels with a row for each student: accuracy with error bars, "
+            f"size with the budget of {kilobytes:g} kB, latency with that of {any_share} "
+            "of the teacher's. The one picked is marked, and named in the text below.",
+        ),
+        _words(accuracy, size, latency, kilobytes, share, name, fits),
+    )
+
+
+def _words(accuracy, size, latency, kilobytes, share, name, fits):
+    """What was picked, and how the others compare with it."""
     lines = ["Nothing fits: raise a budget."]
     if name:
         lines = [
@@ -204,17 +222,4 @@ def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
         f"Within {kilobytes:g} kB and {f'{share} %' if share < ANY else 'any'} latency: {len(fits)}"
         f" of {len(accuracy)}.",
     )
-    count = len(next(iter(accuracy.values())).values)
-    any_share = f"{share} %" if share < ANY else "any share"
-    return (
-        Picture(
-            figure,
-            "A row for each student, the largest first. Bars at the dots are 95 % intervals "
-            f"over {count} splits, those of latency over repeats on this machine, batch 1. "
-            f"Dashed: the budgets; grey: outside them; orange: what they buy, {rule}.",
-            "Three panels with a row for each student: accuracy with error bars, "
-            f"size with the budget of {kilobytes:g} kB, latency with that of {any_share} "
-            "of the teacher's. The one picked is marked, and named in the text below.",
-        ),
-        lines,
-    )
+    return lines

@@ -107,26 +107,21 @@ def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = N
 
 
 def _three_softmaxes(z, s, label, classes, T, scale, image):
-    p, q, q1 = (divergences.log_softmax(v, t).exp() for v, t in ((z, T), (s, T), (s, 1.0)))
+    """Teacher and student at T, the student at 1 beside the label; then the numbers."""
+    shares = [divergences.log_softmax(v, t).exp() for v, t in ((z, T), (s, T), (s, 1.0))]
+    titles = f"teacher at T = {T:g}", f"student at T = {T:g}", "student at T = 1, label"
     figure, context = large(13, 5)
     with context:
         widths = [1, 1, 1] if image is None else [0.55, 1, 1, 1]
         grid = list(figure.subplots(1, len(widths), width_ratios=widths))
         if image is not None:
             ax = grid.pop(0)
-            ax.imshow(
-                image.permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy(),
-                cmap="gray_r",
-                vmin=0,
-                vmax=1,
-            )
+            shown = image.permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy()
+            ax.imshow(shown, cmap="gray_r", vmin=0, vmax=1)
             ax.set_title(f"label: {classes[label]}")
             ax.axis("off")
-        titles = f"teacher at T = {T:g}", f"student at T = {T:g}", "student at T = 1, label"
-        for ax, title, share, colour in zip(
-            grid, titles, (p, q, q1), [COLOURS[i] for i in (1, 0, 0)], strict=True
-        ):
-            ax.bar(range(len(classes)), share.tolist(), color=colour)
+        for ax, title, share, colour in zip(grid, titles, shares, (1, 0, 0), strict=True):
+            ax.bar(range(len(classes)), share.tolist(), color=COLOURS[colour])
             ax.set_xticks(range(len(classes)), classes)
             ax.set_title(title)
             ax.set_xlabel("class")
@@ -136,31 +131,28 @@ def _three_softmaxes(z, s, label, classes, T, scale, image):
         grid[0].set_ylabel("probability")
         for ax in grid[1:]:
             ax.tick_params(labelleft=False)
+    picture = Picture(
+        figure,
+        "The soft loss compares the first two, both at T; "
+        "the hard loss compares the third, at 1, with the label (dashed).",
+        f"Three bar charts of probabilities over {len(z)} classes, with {scale} axis: "
+        f"teacher at T = {T:g}, student at T = {T:g}, student at T = 1 with the label's bar "
+        f"of height 1 over class {classes[label]}. The numbers follow as text.",
+    )
+    return picture, _words(z, s, label, classes, T, shares[0])
+
+
+def _words(z, s, label, classes, T, p):
+    """Entropies, the teacher's likeliest classes, and the two losses."""
     kl, cross = float(divergences.forward_kl(s, z, T)), -float(divergences.log_softmax(s)[label])
     order = p.argsort(descending=True)[:4].tolist()
     h = [float(metrics.entropy(v, t)) for v, t in ((z, 1.0), (z, T), (s, T), (s, 1.0))]
-    lines = [
-        (
-            f"Teacher: entropy {h[0]:.3f} nats at T = 1, "
-            f"{h[1]:.3f} at T = {T:g} (uniform: {math.log(len(z)):.3f})."
-        ),
+    likely = ", ".join(f"{classes[c]} {100 * p[c]:.2f} %" for c in order)
+    return [
+        f"Teacher: entropy {h[0]:.3f} nats at T = 1, "
+        f"{h[1]:.3f} at T = {T:g} (uniform: {math.log(len(z)):.3f}).",
         f"Student: entropy {h[3]:.3f} nats at T = 1, {h[2]:.3f} at T = {T:g}.",
-        f"Teacher at T = {T:g}: "
-        + ", ".join(f"{classes[c]} {100 * p[c]:.2f} %" for c in order)
-        + ".",
-        (
-            f"Soft loss: KL = {kl:.4f} nats, times T² = {kl * T * T:.4f}. "
-            f"Hard loss: cross-entropy = {cross:.4f} nats."
-        ),
+        f"Teacher at T = {T:g}: {likely}.",
+        f"Soft loss: KL = {kl:.4f} nats, times T² = {kl * T * T:.4f}. "
+        f"Hard loss: cross-entropy = {cross:.4f} nats.",
     ]
-    return (
-        Picture(
-            figure,
-            "The soft loss compares the first two, both at T; "
-            "the hard loss compares the third, at 1, with the label (dashed).",
-            f"Three bar charts of probabilities over {len(z)} classes, with {scale} axis: "
-            f"teacher at T = {T:g}, student at T = {T:g}, student at T = 1 with the label's bar "
-            f"of height 1 over class {classes[label]}. The numbers follow as text.",
-        ),
-        lines,
-    )
