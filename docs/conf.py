@@ -55,3 +55,4 @@ pygments_style = "default"
 
 def setup(app):
     app.connect("autodoc-process-docstring", reference.process)
+    app.connect("autodoc-process-signature", reference.shorten)

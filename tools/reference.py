@@ -101,6 +101,12 @@ def process(app, what, name, obj, options, lines):
     lines[:] = restructured(lines)
 
 
+def shorten(app, what, name, obj, options, signature, returns):
+    """Sphinx's event autodoc-process-signature: what a configuration inherits is not listed."""
+    long = signature is not None and signature.count(",") > 60
+    return ("(output_dir, **settings)", returns) if long else None
+
+
 def files(room):
     """The names of a room's files that have a page, in order."""
     return [path.stem for path in sorted(room.glob("*.py")) if path.stem not in PRIVATE]

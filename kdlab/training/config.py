@@ -34,6 +34,11 @@ class DistillationConfig(TrainingArguments):
     for classifiers, `SquaredError()` for numbers. An argument of the trainer itself (an objective,
     a teacher in hand) is for what a command line can't say; then these stay None.
 
+    Its own settings, which `--help` explains: teacher_model_name_or_path, teacher_model_revision
+    and teacher_model_init_kwargs; divergence, temperature, alpha, beta and skew of the loss;
+    on_policy_share and max_new_tokens; fused ("auto", "always", "never"), vocab_size and
+    half_precision. ValueError for a value that none of them takes.
+
     >>> from transformers import HfArgumentParser
     >>> line = ["--output_dir", "out", "--divergence", "jsd", "--beta", "0.1", "--alpha", "0.9"]
     >>> (config,) = HfArgumentParser(DistillationConfig).parse_args_into_dataclasses(line)

@@ -104,6 +104,8 @@ def test_search_of_nonsense_finds_nothing(site):
         "bibliography.html",
         "api/index.html",
         "api/losses.divergences.html",
+        "api/teachers.sparse.html",  # code in a sentence
+        "api/training.config.html",  # a signature of many arguments
         *(f"notebooks/{lesson}.html" for lesson in LESSONS),
     ],
 )

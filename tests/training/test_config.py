@@ -56,6 +56,8 @@ def test_a_teacher_s_own_load_arguments_come_as_json(tmp_path):
 @pytest.mark.parametrize(
     "settings, causal, words",
     [
+        ({"fused": "yes"}, True, "fused must be one of .*got 'yes'"),
+        ({"on_policy_share": 2.0}, True, r"on_policy_share must be a number in \[0, 1\], got 2.0"),
         ({"beta": 0.5}, False, "beta must be left out for KDLoss"),
         ({"divergence": "kl"}, True, "divergence must be one of .*got 'kl'"),
         ({"temperature": -1.0}, True, "temperature must be a finite number above 0, got -1.0"),

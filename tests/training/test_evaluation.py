@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_models import V, build
-from transformers import TrainingArguments
+from transformers import DataCollatorWithFlattening, TrainingArguments
 
 import kdlab as kd
 
@@ -108,6 +108,28 @@ def test_the_evaluation_is_a_mean_over_the_tokens_of_the_whole_set(batch, fused,
         assert told[f"eval_{name}"] == pytest.approx(value, rel=1e-4), name
     assert told["eval_perplexity"] == pytest.approx(math.exp(expected["hard"]), rel=1e-4)
     assert math.isnan(told["eval_hidden"])
+
+
+class Matching(kd.Objective):
+    """An own objective that tells no terms."""
+
+    def rows(self, student_logits, teacher_logits, labels):
+        return {"loss": (student_logits - teacher_logits).square().mean(-1)}
+
+
+def test_an_own_objective_has_its_perplexity_too(tmp_path):
+    told = trainer(tmp_path, Matching()).evaluate()
+    assert told["eval_hard"] == pytest.approx(by_hand(ragged(), 0.5)["hard"], rel=1e-4)
+    assert told["eval_perplexity"] == pytest.approx(math.exp(told["eval_hard"]))
+    assert math.isnan(told["eval_soft"]) and told["eval_loss"] > 0
+
+
+def test_packed_texts_are_evaluated_as_single_ones(tmp_path):
+    collate = DataCollatorWithFlattening(return_flash_attn_kwargs=True)
+    one = trainer(tmp_path, kd.TokenLoss(alpha=0.5), data_collator=collate)
+    told = one.evaluate()
+    for name, value in by_hand(ragged(), 0.5).items():
+        assert told[f"eval_{name}"] == pytest.approx(value, rel=1e-4), name
 
 
 def test_two_processes_evaluate_what_one_does(tmp_path):
