@@ -193,7 +193,7 @@ def share_of_first_class(logits, data):
     st.sampled_from(BAD),
     st.sampled_from(["adam", "sgd"]),
 )
-@settings(max_examples=8)
+@settings(max_examples=4)
 def test_no_reading_shows_a_number_of_a_student_with_one_weight_that_is_not_finite(
     unit, seed, place, value, optimiser
 ):

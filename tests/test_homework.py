@@ -243,9 +243,8 @@ def questions(name):
 @pytest.mark.parametrize("question", [q for name in NAMES for q in questions(name)])
 def test_another_right_answer_passes(question):
     name = question.split("-")[0]
-    assert run.failed(path(name), question) == set(), (
-        run.failed.errors
-    )  # on its own, without the other questions
+    if question != questions(name)[0]:  # on its own, without the questions before it
+        assert run.failed(path(name), question) == set(), run.failed.errors
     answers = DATA[name]["ALTERNATIVES"][question]
     assert len(set(answers)) >= 2, f"{question}: two other right answers, please"
     for answer in answers:

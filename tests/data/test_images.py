@@ -97,7 +97,7 @@ PAINT = st.tuples(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     paints=st.lists(PAINT, min_size=2, max_size=9),
     sizes=st.lists(SIZES, min_size=1, max_size=3),
@@ -328,7 +328,7 @@ def read_back(home, label, train, test):
     return task.classes, [y for _, y in sorted(pairs)], task.test.y.tolist()
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.integers(0, 10**6), min_size=2, max_size=4, unique=True),
     unseen=st.integers(0, 10**6),

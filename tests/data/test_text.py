@@ -407,7 +407,7 @@ LABELS = st.one_of(
 )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=LABELS, data=st.data())
 def test_the_classes_are_the_values_that_occur_sorted(folder, tmp_path, values, data):
     name = f"set{len(list((tmp_path / 'data').glob('*')))}"

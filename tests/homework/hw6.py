@@ -90,7 +90,7 @@ def forecast(right):
 ALTERNATIVES = {
     "hw6-q1": [
         build(kept=False),
-        build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])", kept=False),
+        build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])"),
     ],
     "hw6-q2": [WILSON, JEFFREYS],
 }

@@ -26,7 +26,9 @@ def failed(path, question=None, answer=None):
     answer: the whole code of that question's solution cell, in place of the notebook's own.
     A cell that raises does not stop the cells after it, as when a submission is graded.
     """
-    cells, (namespace, state) = _cells(path), _setup(Path(path).resolve(), Path(path).read_bytes())
+    cells = _cells(path)
+    shared = tuple((name(cell), cell.source) for cell in cells if "-q" not in name(cell))
+    namespace, state = _setup(Path(path).stem, shared)
     wanted = [cell for cell in cells if question in (None, _question(cell))]
     if not any("-q" in name(cell) for cell in wanted):
         raise ValueError(f"failed: question must be one of {Path(path).stem}'s, got {question!r}")
@@ -58,13 +60,13 @@ def _cells(path):
 
 
 @functools.lru_cache(maxsize=4)
-def _setup(path, content):
+def _setup(homework, cells):
+    """What the setup cells leave: the same for the instructor's notebook and the students'."""
     namespace = {"__name__": "__main__"}
-    for cell in _cells(path):
-        if "-q" not in name(cell):
-            error = _execute(cell.source, namespace, name(cell))
-            if error is not None:
-                raise RuntimeError(f"{path.stem}: the setup cell {name(cell)} fails") from error
+    for label, source in cells:
+        error = _execute(source, namespace, label)
+        if error is not None:
+            raise RuntimeError(f"{homework}: the setup cell {label} fails") from error
     return namespace, (torch.get_rng_state(), np.random.get_state(), random.getstate())
 
 
