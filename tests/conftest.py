@@ -1,6 +1,8 @@
 """Every test: offline, without a display or progress bars, with the same examples each time."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # read when kdlab, tqdm and huggingface_hub are imported, so before them
@@ -20,6 +22,17 @@ os.environ["PYTHONPATH"] = os.pathsep.join(seen)
 # no deadline: another busy process is no failure; the same examples on every run
 settings.register_profile("kdlab", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("kdlab")
+
+
+def pytest_configure(config):
+    """A folder for what is built once a run; the processes that pytest starts inherit its name."""
+    if not hasattr(config, "workerinput"):
+        os.environ["KDLAB_BUILT"] = tempfile.mkdtemp(prefix="kdlab-")
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["KDLAB_BUILT"], ignore_errors=True)
 
 
 SLOW = set((Path(__file__).parent / "slow.txt").read_text(encoding="utf-8").splitlines())

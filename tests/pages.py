@@ -1,16 +1,16 @@
-"""The site and the slides, built once a test run and without a network, and what a built page loads
-and links to."""
+"""The site and the slides, built once a test run and without a network; what a page loads and links
+to."""
 
-import atexit
 import functools
+import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 LOADS = {
@@ -42,12 +42,22 @@ IN_SCRIPT = re.compile(
 
 @functools.cache
 def built(tool):
-    """The folder that tools/{tool}.py built, with nothing but the loopback to reach; it goes when
-    Python does."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{tool}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """The folder that tools/{tool}.py built, with nothing but the loopback to reach.
+
+    All the processes of a test run share it: the first builds, the others wait.
+    """
+    folder = Path(os.environ["KDLAB_BUILT"]) / tool
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _build(tool, folder)
+    (made,) = folder.iterdir()  # and no scratch folder beside it
+    return made
+
+
+def _build(tool, folder):
+    command = [sys.executable, "tools/offline.py", sys.executable, f"tools/{tool}.py", "--build"]
     done = subprocess.run(
-        [sys.executable, "tools/offline.py", sys.executable, f"tools/{tool}.py", "--build", folder],
+        [*command, folder],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -55,8 +65,6 @@ def built(tool):
         timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    (made,) = folder.iterdir()  # and no scratch folder beside it
-    return made
 
 
 class Page(HTMLParser):
