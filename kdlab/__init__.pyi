@@ -37,7 +37,6 @@ from .losses import features as features
 from .losses.conventions import conventions as conventions
 from .losses.divergences import forward_kl as forward_kl
 from .losses.divergences import jsd as jsd
-from .losses.divergences import log_softmax as log_softmax
 from .losses.divergences import reverse_kl as reverse_kl
 from .losses.divergences import skew_forward_kl as skew_forward_kl
 from .losses.divergences import skew_reverse_kl as skew_reverse_kl
@@ -57,6 +56,7 @@ from .losses.kd import next_token as next_token
 from .losses.protocol import Objective as Objective
 from .losses.rationale import rationale_loss as rationale_loss
 from .losses.refined import DKDLoss as DKDLoss
+from .losses.softmax import log_softmax as log_softmax
 from .losses.uld import mask_padding as mask_padding
 from .losses.uld import uld as uld
 from .show import plots as plots

@@ -10,30 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.base import arguments
 from kdlab.base.arguments import fits, number_or_tensor, share
-
-FLOOR = -1e30  # stands for a logit of −inf, so that 0 · log 0 is 0 and its gradient finite
-
-
-def log_softmax(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """log softmax(logits / T) over the last axis, in float32 or better.
-
-    logits: (..., V); temperature: a number or a tensor that broadcasts, for example (R, 1, 1).
-
-    >>> log_softmax(torch.tensor([0.0, 0.0])).exp()
-    tensor([0.5000, 0.5000])
-    """
-    arguments.logits("log_softmax", "logits", logits, "(..., V)")
-    if torch.is_tensor(temperature):  # by its shape alone: the loops' innermost function
-        fits("log_softmax", "temperature", temperature, logits.shape)
-    else:
-        arguments.number("log_softmax", "temperature", temperature, above=0)
-    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-    if logits.device.type == "cpu" and logits.ndim > 1 and logits.shape[-1] <= 64:
-        # torch's kernel for a short last axis is ten times slower than the one for an inner axis
-        return logits.mT.log_softmax(-2).mT
-    return logits.log_softmax(-1)
+from kdlab.losses import closed_form
+from kdlab.losses.softmax import FLOOR, log_softmax
 
 
 def kl_rows(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -91,34 +70,37 @@ def check_mask(name: str, key: str, mask: Tensor | None, rows: Any) -> None:
 def check_logits(
     name: str, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The logits, finite, in float32 or better; or the error that says what came.
+    """The logits, finite; or the error that says what came.
 
-    Masked rows become 0, −inf becomes a number low enough to have probability 0.
+    −inf becomes a number low enough to have probability 0, a masked row that is not finite 0.
     """
     check_shapes(name, student_logits, teacher_logits, mask)
+    both = {"student_logits": student_logits, "teacher_logits": teacher_logits}
+    found = [_finite(name, key, z, mask) for key, z in both.items()]
+    return found[0], found[1]
+
+
+def _finite(name, key, z, mask):
+    ends = torch.stack([z.amin(-1), z.amax(-1)])  # NaN where a row holds one
+    if ends.isfinite().all():
+        return z  # the usual case: two fast passes, and no copy
+    z = z if z.dtype == torch.float64 else z.float()
     if mask is not None:
-        keep = mask.bool()[..., None]
         # a masked row may hold anything, NaN included
-        student_logits = torch.where(keep, student_logits, 0.0)
-        teacher_logits = torch.where(keep, teacher_logits, 0.0)
-    for key, z in [("student_logits", student_logits), ("teacher_logits", teacher_logits)]:
-        peak = z.amax(-1)  # NaN where a row holds one
-        if not (peak < torch.inf).all():
-            bad = torch.isnan(z) | (z == torch.inf)
-            raise ValueError(
-                f"{name}: {key} holds {int(bad.sum())} NaN or +inf values; "
-                "expected finite numbers, or −inf for a class that is ruled out"
-            )
-        if (empty := torch.isneginf(peak)).any():
-            raise ValueError(
-                f"{name}: {key} rules out every class in {int(empty.sum())} rows; "
-                "expected a finite logit in each row that counts"
-            )
-    return _floored(student_logits), _floored(teacher_logits)
-
-
-def _floored(logits):
-    return (logits if logits.dtype == torch.float64 else logits.float()).clamp_min(FLOOR)
+        z = torch.where(mask.bool()[..., None], z, 0.0)
+    peak = z.amax(-1)
+    if not (peak < torch.inf).all():
+        bad = torch.isnan(z) | (z == torch.inf)
+        raise ValueError(
+            f"{name}: {key} holds {int(bad.sum())} NaN or +inf values; "
+            "expected finite numbers, or −inf for a class that is ruled out"
+        )
+    if (empty := torch.isneginf(peak)).any():
+        raise ValueError(
+            f"{name}: {key} rules out every class in {int(empty.sum())} rows; "
+            "expected a finite logit in each row that counts"
+        )
+    return z.clamp_min(FLOOR)
 
 
 def check_temperature(name: str, temperature: float | Tensor) -> float | Tensor:
@@ -152,10 +134,19 @@ def reduce_rows(
     return rows if reduction == "rows" else rows.sum() / mask.sum().clamp_min(1)
 
 
-def _divergence(name, of_logs, student_logits, teacher_logits, temperature, mask, reduction):
-    student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
+def _divergence(
+    name, of_logs, student_logits, teacher_logits, temperature, mask, reduction, **options
+):
+    check_shapes(name, student_logits, teacher_logits, mask)
     temperature = check_temperature(name, temperature)
     fits(name, "temperature", temperature, student_logits.shape)
+    if closed_form.takes(student_logits, teacher_logits, temperature):
+        rows = closed_form.rows(name, student_logits, teacher_logits, temperature, mask, **options)
+        counts = rows if mask is None else torch.where(mask.bool(), rows, 0.0)
+        if counts.isfinite().all():
+            return reduce_rows(name, rows, mask, reduction)
+    # the logits are looked at one by one: few classes, or the error that says what is wrong
+    student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
     rows = of_logs(
         log_softmax(student_logits, temperature), log_softmax(teacher_logits, temperature)
     )
@@ -255,7 +246,9 @@ def jsd(
         m = _log_mix(p, q, beta)
         return beta * kl_rows(p, m) + (1 - beta) * kl_rows(q, m)
 
-    return _divergence("jsd", of_logs, student_logits, teacher_logits, temperature, mask, reduction)
+    return _divergence(
+        "jsd", of_logs, student_logits, teacher_logits, temperature, mask, reduction, beta=beta
+    )
 
 
 def skew_forward_kl(
@@ -282,7 +275,9 @@ def skew_forward_kl(
         return kl_rows(p, q if skew == 0 else p if skew == 1 else _log_mix(p, q, skew))
 
     return _divergence(
-        "skew_forward_kl", of_logs, student_logits, teacher_logits, temperature, mask, reduction
+        *("skew_forward_kl", of_logs, student_logits, teacher_logits),
+        *(temperature, mask, reduction),
+        skew=skew,
     )
 
 
@@ -310,7 +305,9 @@ def skew_reverse_kl(
         return kl_rows(q, p if skew == 0 else q if skew == 1 else _log_mix(q, p, skew))
 
     return _divergence(
-        "skew_reverse_kl", of_logs, student_logits, teacher_logits, temperature, mask, reduction
+        *("skew_reverse_kl", of_logs, student_logits, teacher_logits),
+        *(temperature, mask, reduction),
+        skew=skew,
     )
 
 

@@ -5,116 +5,69 @@ logits z = h Wᵀ + b are there, in the forward pass. With g = ∂loss/∂z,
 
     ∂/∂h = g W,   ∂/∂W = gᵀ h,   ∂/∂b = Σ_rows g
 
-(Hsu et al. 2024, Liger Kernel: FusedLinearCrossEntropy), and for any divergence D of
-q = softmax(z / T), since ∂q(w)/∂z(v) = q(w) · (1[v = w] − q(v)) / T,
-
-    ∂D/∂z(v) = [a(v) − q(v) · Σ_w a(w)] / T,   a(v) = q(v) · ∂D/∂q(v)
+(Hsu et al. 2024, Liger Kernel: FusedLinearCrossEntropy), and g is known in closed form
+(closed_form).
 """
+
+import functools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from kdlab.base.arguments import one_of, whole
+from kdlab.base.compiling import compiled, compiles
 from kdlab.losses import divergences
-from kdlab.losses.divergences import FLOOR, log_softmax
+from kdlab.losses.closed_form import FORMULAS, once
 from kdlab.losses.kd import TokenLoss, check_labels
 from kdlab.losses.protocol import Objective
-
-TINY = torch.finfo(torch.float32).tiny  # stands for a mixture of 0, so that 0 · log 0 is 0
-
-
-def _forward_kl(log_q, q, log_p):
-    """D = Σ p (log p − log q),   a = −p."""
-    p = log_p.exp()
-    return log_p.sub_(log_q).mul_(p).sum(-1), p.neg_()
+from kdlab.losses.softmax import FLOOR
 
 
-def _reverse_kl(log_q, q, log_p):
-    """D = Σ q (log q − log p),   a = q (log q − log p + 1).
+@dataclass(frozen=True)
+class _Chunk:
+    """What a `TokenLoss` makes of a chunk's logits z, teacher_z (n, V) and labels (n,).
 
-    The constant 1 falls out of a − q Σ a.
+    Soft and hard term a row (n,), and the loss's gradient by z, in z's dtype; it overwrites nothing
+    of z. The hard term is NaN where neither the loss nor `with_hard` asks for it.
     """
-    a = log_q.sub_(log_p).mul_(q)
-    return a.sum(-1), a
+
+    divergence: str
+    options: tuple
+    T: float
+    of_soft: float
+    of_hard: float
+    with_hard: bool
+    wide: torch.dtype  # losses and sums are never in half precision
+
+    def __call__(self, z: Tensor, teacher_z: Tensor, labels: Tensor) -> tuple:
+        log_q, log_p = (self.log_softmax(x, self.T) for x in (z, teacher_z))
+        q = log_q.exp()
+        soft, a = FORMULAS[self.divergence](log_q, q, log_p, **dict(self.options))
+        soft = soft.clamp_min_(0)  # rounding may end just below 0
+        g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
+        if self.of_soft != self.T:
+            g = g.mul_(self.of_soft / self.T)
+        if not (self.of_hard or self.with_hard):
+            return soft, torch.full_like(soft, torch.nan), g.to(z.dtype)
+        # CE = −log q_1(y),   ∂CE/∂z(v) = q_1(v) − 1[v = y]
+        log_q, y = self.log_softmax(z, 1.0), labels[:, None]
+        hard = -log_q.gather(1, y)
+        if self.of_hard:
+            g.add_(log_q.exp_(), alpha=self.of_hard)
+            g.scatter_add_(1, y, torch.full_like(hard, -self.of_hard))
+        return soft, hard[:, 0], g.to(z.dtype)
+
+    def log_softmax(self, z: Tensor, T: float) -> Tensor:
+        """log softmax(z / T), (n, V), in memory of its own."""
+        z = z.to(self.wide)
+        return (z if T == 1 else z / T).log_softmax(-1).clamp_min_(FLOOR)
 
 
-def _jsd(log_q, q, log_p, beta=0.5):
-    """The Jensen–Shannon divergence to M = β p + (1 − β) q.
-
-        D = β Σ p (log p − log M) + (1 − β) Σ q (log q − log M),   a = (1 − β) q (log q − log M)
-        ∂D/∂q = (1 − β) [log q − log M + 1 − (β p + (1 − β) q) / M]
-
-    The last two terms of ∂D/∂q cancel.
-    """
-    if beta in (0, 1):
-        return (_reverse_kl if beta else _forward_kl)(log_q, q, log_p)
-    p = log_p.exp()
-    log_m = torch.lerp(q, p, beta).clamp_min_(TINY).log_()
-    of_p = log_p.sub_(log_m).mul_(p).sum(-1)
-    a = log_q.sub_(log_m).mul_(q).mul_(1 - beta)
-    return beta * of_p + a.sum(-1), a
-
-
-def _skew_forward_kl(log_q, q, log_p, skew=0.1):
-    """D = Σ p (log p − log M), M = λ p + (1 − λ) q,   a = −(1 − λ) q p / M."""
-    if skew == 0:
-        return _forward_kl(log_q, q, log_p)
-    p = log_p.exp()
-    m = torch.lerp(q, p, skew).clamp_min_(TINY)
-    return log_p.sub_(m.log()).mul_(p).sum(-1), p.div_(m).mul_(q).mul_(skew - 1)
-
-
-def _skew_reverse_kl(log_q, q, log_p, skew=0.1):
-    """D = Σ q (log q − log M), M = λ q + (1 − λ) p,   a = q (log q − log M − λ q / M).
-
-    The constant 1 in the bracket of a is left out, as in `_reverse_kl`.
-    """
-    if skew == 0:
-        return _reverse_kl(log_q, q, log_p)
-    m = torch.lerp(log_p.exp_(), q, skew).clamp_min_(TINY)
-    a = log_q.sub_(m.log()).mul_(q)
-    return a.sum(-1), a.addcdiv_(q.square(), m, value=-skew)
-
-
-def _tvd(log_q, q, log_p):
-    """D = ½ Σ |q − p|,   a = ½ q sign(q − p)."""
-    far = q - log_p.exp_()
-    return 0.5 * far.abs().sum(-1), far.sign_().mul_(q).mul_(0.5)
-
-
-# from log q, q and log p of a chunk (n, V), which they may overwrite: D (n,) and a (n, V)
-FORMULAS = {
-    divergences.forward_kl: _forward_kl,
-    divergences.reverse_kl: _reverse_kl,
-    divergences.jsd: _jsd,
-    divergences.skew_forward_kl: _skew_forward_kl,
-    divergences.skew_reverse_kl: _skew_reverse_kl,
-    divergences.tvd: _tvd,
-}
-
-
-def _terms_and_gradient(objective, z, teacher_z, labels, with_hard):
-    """Soft and hard term a row (n,), and the loss's gradient by the student's logits z.
-
-    Overwrites nothing of z. The hard term is NaN where neither loss nor `with_hard` asks for it.
-    """
-    T, (of_soft, of_hard) = objective.temperature, objective.weights
-    log_q = log_softmax(z, T)
-    q = log_q.exp()
-    formula = FORMULAS[objective.divergence]
-    soft, a = formula(log_q, q, log_softmax(teacher_z, T), **objective.options)
-    soft = soft.clamp_min_(0)  # rounding may end just below 0
-    g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1).mul_(of_soft / T)
-    if not (of_hard or with_hard):
-        return soft, torch.full_like(soft, torch.nan), g
-    # CE = −log q_1(y),   ∂CE/∂z(v) = q_1(v) − 1[v = y]
-    log_q, y = log_softmax(z), labels[:, None]
-    hard = -log_q.gather(1, y)
-    if of_hard:
-        g.add_(log_q.exp_(), alpha=of_hard).scatter_add_(1, y, torch.full_like(hard, -of_hard))
-    return soft, hard[:, 0], g
+@functools.lru_cache(maxsize=32)
+def _compiled(chunk):
+    return compiled(chunk.__call__)
 
 
 def _as_head(weight):
@@ -129,6 +82,26 @@ def _weighted(objective, soft, hard):
     """The loss a row of its terms."""
     of_soft, of_hard = objective.weights
     return of_soft * soft + of_hard * hard if of_hard else of_soft * soft
+
+
+def _add_product(total, g, h):
+    """total += gᵀ h, within the product where it can be: it is as large as the head."""
+    if g.dtype == total.dtype:
+        total.addmm_(g.T, h)
+    elif g.is_cuda and total.dtype == torch.float32:  # halves multiplied, float32 added
+        torch.addmm(total, g.T, h, out_dtype=torch.float32, out=total)
+    else:
+        total.add_(g.T @ h)
+
+
+def rows_at_once(V: int, device: torch.device) -> int:
+    """How many tokens of V words make a chunk: what fills a GPU, or stays near a CPU's cache.
+
+    >>> rows_at_once(32768, torch.device("cpu"))
+    128
+    """
+    rows, least, most = (2**27, 128, 2048) if device.type == "cuda" else (2**21, 128, 1024)
+    return max(least, min(most, rows // V // 128 * 128))
 
 
 class _Fused(torch.autograd.Function):
@@ -151,13 +124,21 @@ class _Fused(torch.autograd.Function):
         chunk,
         with_hard,
     ):
-        # losses and sums are never in half precision
         wide = torch.promote_types(weight.dtype, torch.float32)
+        of_chunk = _Chunk(
+            objective.divergence.__name__,
+            tuple(objective.options.items()),
+            objective.temperature,
+            *objective.weights,
+            with_hard,
+            wide,
+        )
 
         def answers(rows, hidden, weight, bias):
             hidden = hidden[rows].to(weight.dtype)
-            logits = F.linear(hidden, weight, bias).to(wide)
-            return hidden, logits if bias is None else logits.clamp_min_(FLOOR)
+            return hidden, F.linear(hidden, weight, bias)
+
+        compiling = compiles(hidden.device)
 
         student, teacher = (
             [x if x is None else x.to(_as_head(w)) for x in (w, b)]
@@ -171,25 +152,24 @@ class _Fused(torch.autograd.Function):
         for rows in (labels >= 0).nonzero()[:, 0].split(chunk):
             h, z = answers(rows, hidden, *student)
             teacher_z = answers(rows, teacher_hidden, *teacher)[1]
-            soft[rows], hard[rows], g = _terms_and_gradient(
-                objective, z, teacher_z, labels[rows], with_hard
-            )
+            # a last chunk of another length would be compiled anew
+            whole = compiling and len(rows) == chunk
+            formula = _compiled(of_chunk) if whole else of_chunk
+            soft[rows], hard[rows], g = formula(z, teacher_z, labels[rows])
             if of_bias is not None:
-                of_bias += g.sum(0)
-            g = g.to(h.dtype)
+                of_bias += g.sum(0, dtype=wide)
             if of_hidden is not None:
                 of_hidden[rows] = (g @ student[0]).to(wide)
             if of_weight is not None:
-                # added within the product where it can be: gᵀ h is as large as the head
-                of_weight.addmm_(g.T, h) if h.dtype == wide else of_weight.add_(g.T @ h)
+                _add_product(of_weight, g, h)
         ctx.dtypes = [x if x is None else x.dtype for x in (hidden, weight, bias)]
         ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(soft, hard)
         return _weighted(objective, soft, hard).sum(), soft, hard
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, scale, *_):
+        once()
         grads = [
             x if x is None else (x * scale).to(dtype)
             for x, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
@@ -215,14 +195,24 @@ def _check(name, hidden, head):
         )
 
 
+def known_divergence(objective: TokenLoss) -> bool:
+    """True where the gradient of the objective's divergence is known in closed form.
+
+    >>> known_divergence(TokenLoss())
+    True
+    """
+    name = getattr(objective.divergence, "__name__", None)
+    return name in FORMULAS and objective.divergence is getattr(divergences, name)
+
+
 def _check_objective(objective):
     """A TokenLoss with one of FORMULAS."""
     if type(objective) is not TokenLoss:
         raise TypeError(
             f"linear_divergence: objective must be a kdlab.TokenLoss, got {objective!r}"
         )
-    if objective.divergence not in FORMULAS:
-        known = [f.__name__ for f in FORMULAS]
+    if not known_divergence(objective):
+        known = list(FORMULAS)
         raise ValueError(
             f"linear_divergence: objective must have a divergence of {known}, "
             f"got {objective.divergence!r}; "
@@ -269,7 +259,7 @@ def linear_divergence(
     teacher_head: nn.Linear,
     labels: Tensor,
     objective: Objective | None = None,
-    chunk: int = 128,
+    chunk: int | None = None,
     reduction: str = "mean",
     vocab_size: int | None = None,
 ) -> Tensor:
@@ -281,7 +271,8 @@ def linear_divergence(
     (`next_token` does so). student_head, teacher_head: plain nn.Linear with weights (V, H_s) and
     (V, H_t), whose answers are the logits as they are, without a soft cap; a bias of −inf rules a
     class out. labels: (...), integers or −100 (does not count; the row may hold anything).
-    objective: a TokenLoss, by default the forward KL. chunk: tokens at a time. vocab_size: the
+    objective: a TokenLoss, by default the forward KL. chunk: tokens at a time, None for as many as
+    suit V and the device. vocab_size: the
     tokens that exist, where a head is padded to a round width (`mask_padding`): the other columns
     have no probability and no gradient, and the heads' widths may differ. Returns the mean in nats
     over the tokens that count, or with reduction="sum" their sum; 0, with zero gradients, where
@@ -320,7 +311,7 @@ def fused_terms(
     teacher_head,
     labels,
     objective=None,
-    chunk=128,
+    chunk=None,
     vocab_size=None,
     with_hard=False,
 ):
@@ -341,6 +332,8 @@ def fused_terms(
     _check("teacher", teacher_hidden, teacher_head)
     V = _check_fit(student_hidden, student_head, teacher_hidden, teacher_head, vocab_size)
     rows = student_hidden.shape[:-1]
+    if chunk is None:
+        chunk = rows_at_once(V, student_hidden.device)
     chunk = whole("linear_divergence", "chunk", chunk, least=1)
     labels = check_labels("linear_divergence", labels, rows, V).reshape(-1)
     sides = [

@@ -9,24 +9,27 @@ import torch
 from torch import Tensor
 
 from kdlab.base.arguments import fits, instance, number, number_or_tensor, one_of, share
+from kdlab.losses import closed_form
 from kdlab.losses.divergences import (
-    FLOOR,
     check_logits,
     check_shapes,
     check_temperature,
     forward_kl,
     kl_rows,
-    log_softmax,
     reduce_rows,
 )
 from kdlab.losses.protocol import Objective
+from kdlab.losses.softmax import FLOOR, log_softmax
 
 
 def cross_entropy_rows(logits, labels, smoothing=0.0):
     """−log softmax(logits)[label], smoothed: (..., C), (...) → (...); 0 where the label is −100."""
+    plain = not torch.is_tensor(smoothing) and not smoothing
+    if plain and closed_form.takes(logits, logits.detach(), 1.0):
+        return closed_form.cross_entropy(logits, labels)
     log_q = log_softmax(logits)
     hard = -log_q.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
-    if torch.is_tensor(smoothing) or smoothing:
+    if not plain:
         hard = (1 - smoothing) * hard - smoothing * log_q.mean(-1)
     return torch.where(labels >= 0, hard, 0.0)
 
@@ -59,6 +62,7 @@ def per_row(value):
 
 def standardise(logits):
     """z-scores over the classes that are not ruled out: mean 0, SD 1 (that of a population)."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     keep = logits > FLOOR / 2
     count = keep.sum(-1, keepdim=True).clamp_min(1)
     z = torch.where(keep, logits, 0.0)
@@ -211,6 +215,8 @@ class KDLoss(Distilling):
                 standardise(teacher_logits),
             )
         T = self.temperature
+        if closed_form.takes(student_logits, teacher_logits, T):
+            return closed_form.rows("forward_kl", student_logits, teacher_logits, T, mask)
         return kl_rows(log_softmax(teacher_logits, T), log_softmax(student_logits, T))
 
     def settings(self) -> dict[str, Any]:
@@ -284,6 +290,9 @@ class TokenLoss(KDLoss):
         """−log q(next token); NaN where its weight is 0: a vocabulary is long, and nobody asked."""
         if self.alpha == 1:
             return student_logits.new_full(labels.shape, math.nan, dtype=torch.float)
+        if not closed_form.takes(student_logits, student_logits.detach(), 1.0):
+            # what doesn't count may hold anything: replaced, its gradient is 0 and not NaN
+            student_logits = torch.where((labels >= 0)[..., None], student_logits, 0.0)
         return super().hard(student_logits, labels)
 
     def rows(
@@ -294,11 +303,7 @@ class TokenLoss(KDLoss):
         mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The terms a token, {"loss", "soft", "hard"}, each (...); 0 where a label is −100."""
-        if not (labels >= 0).all():
-            mask = labels >= 0
-            # what doesn't count may hold anything: replaced, its gradient is 0 and not NaN
-            student_logits = torch.where(mask[..., None], student_logits, 0.0)
-        return super().rows(student_logits, teacher_logits, labels, mask)
+        return super().rows(student_logits, teacher_logits, labels, labels >= 0)
 
     def counts(self, labels: Tensor, mask: Tensor | None) -> Tensor:
         """Which tokens count (...): those that have a label."""

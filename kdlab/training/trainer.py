@@ -15,7 +15,7 @@ from transformers import Trainer
 from kdlab.base.wrapped import compiled, inside, takes
 from kdlab.data.rows import Collator, laid_out
 from kdlab.losses.divergences import check_logits
-from kdlab.losses.fused import FORMULAS, fused_terms
+from kdlab.losses.fused import fused_terms, known_divergence
 from kdlab.losses.kd import (
     SquaredError,
     TokenLoss,
@@ -224,7 +224,7 @@ class DistillationTrainer(Trainer):
         """Whether the loss is computed straight from hidden states."""
         elsewhere = self.is_deepspeed_enabled or self.is_fsdp_enabled or self.args.torch_compile
         whole = not (elsewhere or compiled(model) or (teacher is not None and compiled(teacher)))
-        plain = type(self.objective) is TokenLoss and self.objective.divergence in FORMULAS
+        plain = type(self.objective) is TokenLoss and known_divergence(self.objective)
         fits = whole and plain and fusible(model, teacher, self.vocab_size)
         if asked is True and not fits:
             raise ValueError(

@@ -1,0 +1,214 @@
+"""A divergence from full logits with its gradient in closed form, a few rows at a time.
+
+For any divergence D of q = softmax(z / T), since ∂q(w)/∂z(v) = q(w) · (1[v = w] − q(v)) / T,
+
+    ∂D/∂z(v) = [a(v) − q(v) · Σ_w a(w)] / T,   a(v) = q(v) · ∂D/∂q(v)
+
+So one tensor of the logits' size is all that is kept for the way back, where autograd keeps one for
+each operation; and what is computed between lies in the processor's cache.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlab.losses.softmax import FLOOR, SHORT
+
+TINY = torch.finfo(torch.float32).tiny  # stands for a mixture of 0, so that 0 · log 0 is 0
+
+
+def _forward_kl(log_q, q, log_p):
+    """D = Σ p (log p − log q),   a = −p."""
+    p = log_p.exp()
+    return log_p.sub_(log_q).mul_(p).sum(-1), p.neg_()
+
+
+def _reverse_kl(log_q, q, log_p):
+    """D = Σ q (log q − log p),   a = q (log q − log p + 1).
+
+    The constant 1 falls out of a − q Σ a.
+    """
+    a = log_q.sub_(log_p).mul_(q)
+    return a.sum(-1), a
+
+
+def _jsd(log_q, q, log_p, beta=0.5):
+    """The Jensen–Shannon divergence to M = β p + (1 − β) q.
+
+        D = β Σ p (log p − log M) + (1 − β) Σ q (log q − log M),   a = (1 − β) q (log q − log M)
+        ∂D/∂q = (1 − β) [log q − log M + 1 − (β p + (1 − β) q) / M]
+
+    The last two terms of ∂D/∂q cancel.
+    """
+    if beta in (0, 1):
+        return (_reverse_kl if beta else _forward_kl)(log_q, q, log_p)
+    p = log_p.exp()
+    log_m = torch.lerp(q, p, beta).clamp_min_(TINY).log_()
+    of_p = log_p.sub_(log_m).mul_(p).sum(-1)
+    a = log_q.sub_(log_m).mul_(q).mul_(1 - beta)
+    return beta * of_p + a.sum(-1), a
+
+
+def _skew_forward_kl(log_q, q, log_p, skew=0.1):
+    """D = Σ p (log p − log M), M = λ p + (1 − λ) q,   a = −(1 − λ) q p / M."""
+    if skew == 0:
+        return _forward_kl(log_q, q, log_p)
+    p = log_p.exp()
+    m = torch.lerp(q, p, skew).clamp_min_(TINY)
+    return log_p.sub_(m.log()).mul_(p).sum(-1), p.div_(m).mul_(q).mul_(skew - 1)
+
+
+def _skew_reverse_kl(log_q, q, log_p, skew=0.1):
+    """D = Σ q (log q − log M), M = λ q + (1 − λ) p,   a = q (log q − log M − λ q / M).
+
+    The constant 1 in the bracket of a is left out, as in `_reverse_kl`.
+    """
+    if skew == 0:
+        return _reverse_kl(log_q, q, log_p)
+    m = torch.lerp(log_p.exp_(), q, skew).clamp_min_(TINY)
+    a = log_q.sub_(m.log()).mul_(q)
+    return a.sum(-1), a.addcdiv_(q.square(), m, value=-skew)
+
+
+def _tvd(log_q, q, log_p):
+    """D = ½ Σ |q − p|,   a = ½ q sign(q − p)."""
+    far = q - log_p.exp_()
+    return 0.5 * far.abs().sum(-1), far.sign_().mul_(q).mul_(0.5)
+
+
+# by the divergence's name; from log q, q and log p of some rows (n, V), which they may overwrite:
+# D (n,) and a (n, V)
+FORMULAS = {
+    "forward_kl": _forward_kl,
+    "reverse_kl": _reverse_kl,
+    "jsd": _jsd,
+    "skew_forward_kl": _skew_forward_kl,
+    "skew_reverse_kl": _skew_reverse_kl,
+    "tvd": _tvd,
+}
+# numbers at a time: what of them stands in a CPU's cache, or is too little for a GPU's launches
+AT_ONCE = {"cpu": 2**20, "cuda": 2**27}
+
+
+def takes(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> bool:
+    """True where `rows` can be asked: one temperature, a teacher that learns nothing, no `vmap`.
+
+    Few classes are faster without.
+
+    >>> takes(torch.zeros(2, 1000), torch.zeros(2, 1000), 2.0)
+    True
+    """
+    return (
+        not torch.is_tensor(temperature)
+        and not teacher_logits.requires_grad
+        and student_logits.shape[-1] > SHORT
+        and student_logits.device == teacher_logits.device
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def rows(
+    divergence: str,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """A divergence of `FORMULAS` by its name, a row at a time: (..., V), (..., V) → (...).
+
+    mask (...): a row where it is false may hold anything, is 0 and has no gradient. A row of NaN,
+    of +inf or of nothing but −inf is NaN. Its gradient cannot be differentiated again.
+
+    >>> z, teacher = torch.zeros(1, 2), torch.tensor([[2.0, 0.0]])
+    >>> round(rows("reverse_kl", z, teacher).item(), 4)
+    0.4338
+    """
+
+    def formula(log_q, q, part):
+        log_p = _log_softmax(teacher[part], temperature)
+        return FORMULAS[divergence](log_q, q, log_p, **options)
+
+    teacher = teacher_logits.detach().reshape(-1, teacher_logits.shape[-1])
+    return _over_rows(student_logits, formula, mask, temperature)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """−log softmax(logits)[label] a row, (..., V), (...) → (...); 0 where the label is −100.
+
+        D = −log q(y),   a(v) = −1[v = y]
+
+    >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    tensor([0.1269])
+    """
+
+    def formula(log_q, q, part):
+        y = flat[part][:, None]
+        found = -log_q.gather(1, y)[:, 0]
+        return found, log_q.zero_().scatter_(1, y, -1.0)
+
+    flat = labels.reshape(-1)
+    return _over_rows(logits, formula, labels >= 0)
+
+
+def _over_rows(logits, formula, mask=None, T=1.0):
+    index = None
+    if mask is not None and not (mask := mask.bool()).all():
+        index = mask.reshape(-1).nonzero()[:, 0]
+    flat = logits.reshape(-1, logits.shape[-1])
+    return _Rows.apply(flat, formula, index, T).view(logits.shape[:-1])
+
+
+def once():
+    """Raise within a backward pass with create_graph=True, whose second pass would see constants.
+
+    >>> with torch.no_grad():
+    ...     once()
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the gradient in closed form cannot be differentiated again (create_graph=True); "
+            "write the loss with torch's log_softmax where that is needed"
+        )
+
+
+class _Rows(torch.autograd.Function):
+    """formula(log q, q, part) → D and a of some rows; index: the rows that count, None for all."""
+
+    @staticmethod
+    def forward(ctx, logits, formula, index, T):
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        found = torch.zeros(len(logits), dtype=wide, device=logits.device)
+        gradient = None
+        if ctx.needs_input_grad[0]:
+            gradient = (torch.empty_like if index is None else torch.zeros_like)(logits)
+        for part in _parts(logits, index):
+            log_q = _log_softmax(logits[part], T)
+            q = log_q.exp()
+            found[part], a = formula(log_q, q, part)
+            if gradient is not None:
+                g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
+                gradient[part] = (g if T == 1 else g.div_(T)).to(gradient.dtype)
+        ctx.save_for_backward(gradient)
+        return found
+
+    @staticmethod
+    def backward(ctx, by_row):
+        once()
+        (gradient,) = ctx.saved_tensors
+        return gradient * by_row[:, None].to(gradient.dtype), None, None, None
+
+
+def _parts(logits, index):
+    """The rows, few enough to be worked on at once: slices, or parts of the index."""
+    step = max(1, AT_ONCE.get(logits.device.type, AT_ONCE["cuda"]) // logits.shape[-1])
+    if index is not None:
+        return index.split(step)
+    return [slice(start, start + step) for start in range(0, len(logits), step)]
+
+
+def _log_softmax(z, T):
+    """log softmax(z / T) of some rows, in memory of its own; NaN where every class is ruled out."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    return (z if T == 1 else z / T).log_softmax(-1).clamp_min_(FLOOR)
