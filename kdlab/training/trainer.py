@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 from transformers import Trainer
 
 from kdlab.base.wrapped import compiled, inside, takes
@@ -399,6 +400,8 @@ class DistillationTrainer(Trainer):
         elif not numbers:
             tokens = self.vocab_size or self._width(student, fused)
             check_labels("DistillationTrainer", labels, student.shape[:-1], tokens)
+        if self.causal and not fused and isinstance(self.objective, TokenLoss):
+            return self._token_terms(student, teacher, labels, counts)
         if self.causal:
             teacher = next_token(teacher, labels)[0]
             (student, labels), counts = next_token(student, labels), counts[:, 1:]
@@ -406,7 +409,7 @@ class DistillationTrainer(Trainer):
         if fused:
             return self._fused_terms(student, teacher, labels)
         if isinstance(self.objective, TokenLoss):  # whose divergence looks at the logits itself
-            # a text without labels counts here: −100 would not
+            # a sentence without a label counts here: −100 would not
             labels = labels if self.objective.needs_labels else labels.clamp_min(0)
         elif self.objective.one_vocabulary and not numbers:
             student, teacher = check_logits("DistillationTrainer", student, teacher)
@@ -415,6 +418,19 @@ class DistillationTrainer(Trainer):
             terms = {k: rows.mean(-1) for k, rows in terms.items()}
         if self.causal and self._evaluated is not None:  # for the perplexity
             terms["hard"] = cross_entropy_rows(student.detach(), labels)
+        return terms | {"total": terms["loss"].sum()}
+
+    def _token_terms(self, student, teacher, labels, counts):
+        """The same of a `TokenLoss`, without a copy of logits: the labels move onto them instead.
+
+        What does not count has the label −100, and the divergence looks at the others itself.
+        """
+        labels = F.pad(labels.masked_fill(~counts, -100)[:, 1:], (0, 1), value=-100)
+        counts = labels != -100
+        rows = self.objective.rows(student, teacher, labels)
+        if self._evaluated is not None:  # for the perplexity
+            rows["hard"] = cross_entropy_rows(student.detach(), labels)
+        terms = {name: of_rows[counts] for name, of_rows in rows.items()}
         return terms | {"total": terms["loss"].sum()}
 
     def _width(self, student, fused):
