@@ -14,7 +14,9 @@ class Live:
     """A teacher made anew at each step, as `EMA` and `Peers` are, not logits computed once.
 
     The loop calls `begin` for each stack of replicas, `answer` at each step and `after_step` behind
-    it."""
+    it. One that also has `state()`, {name: tensor} of all that its steps change, is recorded with
+    the step on a GPU (kdlab.training.capture).
+    """
 
     replicas: Any
     cohort = 1  # replicas that must stay in one stack and see one data order
@@ -65,6 +67,10 @@ class EMA(Live):
         new = [self.replicas.parameters[k] for k in self.average]
         torch._foreach_lerp_(list(self.average.values()), new, 1 - self.decay)
 
+    def state(self) -> dict[str, Tensor]:
+        """The average."""
+        return {f"average.{name}": value for name, value in self.average.items()}
+
 
 class Peers(Live):
     """Deep mutual learning: students in groups, each taught by the mean of the others.
@@ -83,6 +89,10 @@ class Peers(Live):
 
     def __init__(self, count: int = 2) -> None:
         self.cohort = whole("Peers", "count", count, least=2)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing beside the students themselves."""
+        return {}
 
     def answer(self, rows: Tensor | None, x: Tensor, student_logits: Tensor) -> Tensor:
         """The log of the others' mean probabilities, from logits: (R, B, C) → (R, B, C)."""

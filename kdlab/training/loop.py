@@ -1,5 +1,6 @@
 """The loop: students of one stack, epoch by epoch, batch by batch."""
 
+import functools
 import math
 import time
 
@@ -8,30 +9,34 @@ import torch
 from kdlab.base.lab import device
 from kdlab.evidence import metrics
 from kdlab.training.axes import build
+from kdlab.training.capture import Captured
 from kdlab.training.replicas import Replicas, threads_for
 from kdlab.training.stepper import Stepper
 from kdlab.training.taught import Kept, Nobody, take
 
 
-def epoch(students, objective, teacher, x, y, order, batch):
+def epoch(one_step, order, batch):
     """One pass of every student over its own order of the rows: the terms, summed over them, (R,).
 
-    students: a `Stepper`; x (N, …), y (N,); order (R, N): row numbers; teacher: see taught.Teacher.
+    one_step(rows) → terms, as `step` without its first arguments; order (R, N): row numbers.
     """
     sums = {}
     for rows in order.split(batch, dim=1):  # (R, B): each replica its own
-        terms = step(students, objective, teacher, take(x, rows), take(y, rows), rows)
-        sums = {name: sums.get(name, 0) + term.sum(-1) for name, term in terms.items()}
+        sums = {name: sums.get(name, 0) + term.sum(-1) for name, term in one_step(rows).items()}
     return sums
 
 
-def step(students, objective, teacher, x, y, rows):
-    """One batch: the students answer, the teacher answers, the loss compares, the students move."""
+def step(update, objective, teacher, x, y, rows):
+    """One batch: the students answer, the teacher answers, the loss compares, the students move.
+
+    update: that of a `Stepper`; x (N, …), y (N,): the data; teacher: see taught.Teacher.
+    """
+    x, y = take(x, rows), take(y, rows)
 
     def loss(answer):
         return objective.rows(answer, teacher.answer(rows, x, answer), y)
 
-    terms = students.step(x, loss)
+    terms = update(x, loss)
     teacher.after_step()
     return terms
 
@@ -47,6 +52,7 @@ def train_stack(runs, stack, experiment, bar):
     teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
     steps = math.ceil(n / stack.batch) * stack.epochs
     stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
+    one_step = _one_step(stepper, stack.objective, teacher, x, y)
     marks = {
         math.ceil(stack.epochs * (i + 1) / experiment.checkpoints)
         for i in range(experiment.checkpoints)
@@ -57,15 +63,7 @@ def train_stack(runs, stack, experiment, bar):
         for number in range(1, stack.epochs + 1):
             order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
             with threads_for(students):
-                terms = epoch(
-                    stepper,
-                    stack.objective,
-                    teacher,
-                    x,
-                    y,
-                    order + (unit * n)[:, None],
-                    stack.batch,
-                )
+                terms = epoch(one_step, order + (unit * n)[:, None], stack.batch)
             if number in marks:
                 spent = (time.perf_counter() - began) / len(students)
                 found = validate(students, experiment, unit, teacher)
@@ -81,7 +79,34 @@ def train_stack(runs, stack, experiment, bar):
             runs.record(stack, reached, {}, validate(students, experiment, unit, teacher))
         raise
     finally:
+        if isinstance(one_step, Captured):
+            one_step.free()
         runs.keep(students)
+
+
+def _one_step(stepper, objective, teacher, x, y):
+    """One step as a function of its rows; on a GPU recorded, where all that it does is known."""
+    students = stepper.replicas
+    if not stepper.on_gpu or not hasattr(teacher, "state") or not _of_kdlab(objective):
+        return functools.partial(step, stepper.step, objective, teacher, x, y)
+
+    def state():
+        return stepper.state() | teacher.state()
+
+    at_given_rates = functools.partial(step, stepper.update, objective, teacher, x, y)
+    return Captured(at_given_rates, state, students.masks, stepper.schedule_rates)
+
+
+def _of_kdlab(objective):
+    """False where the loss runs code of the reader's own: what it does on the host is not replayed.
+
+    >>> from kdlab import KDLoss
+    >>> _of_kdlab(KDLoss()), _of_kdlab(type("Mine", (KDLoss,), {"__module__": "mine"})())
+    (True, False)
+    """
+    parts = [type(objective), *(v for v in vars(objective).values() if callable(v))]
+    owners = (getattr(p, "__module__", None) or type(p).__module__ for p in parts)
+    return all(owner.split(".")[0] in ("kdlab", "torch") for owner in owners)
 
 
 def _students(stack, experiment, x, answers):

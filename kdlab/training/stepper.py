@@ -34,6 +34,7 @@ class Stepper:
             clip,
             0,
         )
+        self.on_gpu = replicas.device.type == "cuda"
         self.chain = backprop.layers(replicas.base)
         # a frozen weight stays
         learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]
@@ -44,23 +45,45 @@ class Stepper:
             parts = [replicas.parameters[k][rows] for k in learns]
             for part, grad in zip(parts, self.grads.values(), strict=True):
                 part.grad = grad[rows]
-            groups.append({"params": parts, "lr": rate, "base": rate})
+            # on a GPU a tensor, which a recorded step reads anew
+            first = torch.tensor(rate, device=replicas.device) if self.on_gpu else rate
+            groups.append({"params": parts, "lr": first, "base": rate})
             at = rows.stop
+        if self.on_gpu and optimiser != "sgd":
+            options = options | {"capturable": True}
         self.optimiser = OPTIMISERS[optimiser](groups, fused=True, **options)
 
     def step(self, x, loss_of):
         """A step on x (R, B, ...): loss_of(logits) → terms {"loss": (R, B), …}, detached."""
+        self.schedule_rates()
+        return self.update(x, loss_of)
+
+    def schedule_rates(self):
+        """Set each group's learning rate for the next step."""
+        if self.schedule == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * self.t / self.steps))
+            for group in self.optimiser.param_groups:
+                rate = group["base"] * share
+                group["lr"] = group["lr"].fill_(rate) if self.on_gpu else rate
+        self.t += 1
+
+    def state(self):
+        """{name: tensor} of all that `update` changes."""
+        own = self.replicas.parameters | self.replicas.buffers
+        found = {f"replicas.{name}": value for name, value in own.items()}
+        for i, kept in enumerate(self.optimiser.state.values()):
+            found |= {f"{i}.{key}": v for key, v in kept.items() if torch.is_tensor(v)}
+        return found
+
+    def update(self, x, loss_of):
+        """The same at the rates that stand."""
         terms = (self._by_hand if self.chain else self._by_vmap)(x, loss_of)
         if self.clip:
             norm = sum(g.flatten(1).square().sum(1) for g in self.grads.values()).sqrt()
             scale = (self.clip / norm.clamp_min(1e-12)).clamp_max(1)
             for g in self.grads.values():
                 g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
-        if self.schedule == "cosine":
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.t / self.steps))
         self.optimiser.step()
-        self.t += 1
         return {k: v.detach() for k, v in terms.items()}
 
     def _by_vmap(self, x, loss_of):

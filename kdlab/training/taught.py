@@ -43,6 +43,10 @@ class Nobody:
     def after_step(self):
         """Nothing."""
 
+    def state(self):
+        """Nothing."""
+        return {}
+
 
 class Kept:
     """A teacher's answers to every row, computed once and looked up.
@@ -67,6 +71,10 @@ class Kept:
 
     def after_step(self):
         """Nothing: it has learnt already."""
+
+    def state(self):
+        """Nothing."""
+        return {}
 
 
 def take(table: Tensor, rows: Tensor) -> Tensor:
