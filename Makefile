@@ -48,9 +48,15 @@ site: $(READY)  ## the course as a searchable static site in build/site
 slides: $(READY)  ## slides of every lesson in build/slides (NB=notebooks/01_x.ipynb for one)
 	@$(PY) tools/slides.py $(NB)
 
-bench: $(READY)  ## speed, as ratios
-	@$(PY) benchmarks/replicas.py
-	@$(PY) benchmarks/fused.py
+# with other libraries beside ours where `make test` has set them up
+BENCH = $(firstword $(wildcard build/peers/bin/python) $(PY))
+
+bench: $(READY)  ## speed and memory as ratios, half an hour, and one table of them
+	@$(BENCH) benchmarks/replicas.py >/dev/null
+	@$(BENCH) benchmarks/fused.py >/dev/null
+	@$(BENCH) benchmarks/step.py >/dev/null
+	@$(BENCH) benchmarks/lessons.py >/dev/null
+	@$(PY) benchmarks/table.py
 
 mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where it was stopped
 	@$(PY) benchmarks/hinton_mnist.py

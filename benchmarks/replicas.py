@@ -1,35 +1,35 @@
 """100 students at once, against the same 100 one after another: a plain tensor loop and the usual
 DataLoader loop.
 
-    python benchmarks/replicas.py [--epochs 3]
+    python benchmarks/replicas.py [--epochs 3] [--rounds 3]
 
 5 temperatures × 20 seeds, digits, 64-64-10, batch 32, Adam, cosine, alpha 0.9. All arms use the
 same initial weights and data order, so that their students must agree; a step of the stack is one
 step of 100 students. The plain loop is also run with one thread, which is the faster setting for a
-model this small. Writes results/replicas.csv, a row an arm for the hardware it ran on; other
-hardware's rows stay."""
+model this small; on a GPU the stack also holds 1,000 students. Seconds are from the first weight to
+the last, with validation in the stack's. The arms take turns, and the quickest of several rounds
+counts; `spread` is the slowest round's time over it. ratio: time a student over the stack's of 100.
+Writes results/replicas.csv, a row an arm for the hardware it ran on; other hardware's rows stay."""
 
 import kdlab as kd  # before torch: it sets how OpenMP's threads wait
 
 import argparse
-import csv
+import functools
 import math
-import platform
-import statistics
 import time
 from pathlib import Path
 
 import torch
+from table import hardware, write
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from kdlab.training.stepper import Stepper
-
 TEMPERATURES, SEEDS, BATCH, RATE, ALPHA = [1.0, 2.0, 4.0, 8.0, 16.0], 20, 32, 1e-2, 0.9
+MANY = 200  # seeds: a thousand students
 RESULTS = Path(__file__).parent / "results" / "replicas.csv"
 
 
-def one_student(task, teacher_logits, T, seed, epochs, batches, times):
+def one_student(task, T, seed, epochs, batches):
     """The usual loop for one student; batches(order) yields (x, y, teacher logits)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -39,7 +39,6 @@ def one_student(task, teacher_logits, T, seed, epochs, batches, times):
     steps = epochs * math.ceil(n / BATCH)
     for _ in range(epochs):
         for x, y, z in batches(torch.randperm(n, generator=generator)):
-            began = time.perf_counter()
             logits = student(x)
             soft = F.kl_div(
                 F.log_softmax(logits / T, -1),
@@ -53,7 +52,6 @@ def one_student(task, teacher_logits, T, seed, epochs, batches, times):
             loss.backward()
             optimiser.step()
             step += 1
-            times.append(time.perf_counter() - began)
     return student.eval()
 
 
@@ -70,104 +68,99 @@ def loader_batches(task, z):
     return lambda order: DataLoader(data, batch_size=BATCH, sampler=order.tolist())
 
 
-def stacked(task, teacher, epochs, times):
-    """The same students through kdlab; times the steps of the stack."""
-    plain = Stepper.step
+def one_after_another(task, make, z, epochs, threads, lab):
+    """{(T, seed): student}, by a loop."""
+    torch.set_num_threads(threads)
+    batches = make(task, z)
+    grid = [(T, seed) for T in TEMPERATURES for seed in range(SEEDS)]
+    students = {key: one_student(task, *key, epochs, batches) for key in grid}
+    torch.set_num_threads(lab.threads)
+    return students
 
-    def timed(self, *arguments):
-        began = time.perf_counter()
-        terms = plain(self, *arguments)
-        times.append(time.perf_counter() - began)
-        return terms
 
-    Stepper.step = timed
-    try:
-        return kd.sweep(
-            kd.mlp(64),
-            task,
-            teacher=teacher,
-            temperature=TEMPERATURES,
-            alpha=ALPHA,
-            epochs=epochs,
-            lr=RATE,
-            batch=BATCH,
-            seeds=SEEDS,
-        )
-    finally:
-        Stepper.step = plain
+def stacked(task, teacher, epochs, seeds=SEEDS):
+    """The same students through kdlab: `Runs`."""
+    return kd.sweep(
+        kd.mlp(64),
+        task,
+        teacher=teacher,
+        temperature=TEMPERATURES,
+        alpha=ALPHA,
+        epochs=epochs,
+        lr=RATE,
+        batch=BATCH,
+        seeds=seeds,
+    )
+
+
+def arms(task, teacher, epochs, lab):
+    """{name: (students, a function that trains them)}."""
+    z = teacher.logits_of_unit(task, task.train.x)
+    loop = functools.partial(one_after_another, task, z=z, epochs=epochs, lab=lab)
+    count = len(TEMPERATURES) * SEEDS
+    found = {
+        "stacked": (count, lambda: stacked(task, teacher, epochs)),
+        "plain loop": (count, lambda: loop(make=tensor_batches, threads=lab.threads)),
+        "DataLoader loop": (count, lambda: loop(make=loader_batches, threads=lab.threads)),
+    }
+    if lab.device.type == "cpu":
+        alone = functools.partial(loop, make=tensor_batches, threads=1)
+        return found | {"plain loop, 1 thread": (count, alone)}
+    many = len(TEMPERATURES) * MANY
+    return found | {"stacked, 1,000": (many, lambda: stacked(task, teacher, epochs, MANY))}
+
+
+def timed(train):
+    """(seconds, what was trained)."""
+    began = time.perf_counter()
+    found = train()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, found
+
+
+@torch.no_grad()
+def gap(students, runs, x):
+    """The largest difference of the loop's logits from the stack's."""
+    if isinstance(students, kd.Runs):
+        return 0.0
+    return max(
+        (student(x) - runs.module(temperature=T, seed=seed)(x)).abs().max().item()
+        for (T, seed), student in students.items()
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3)
-    epochs = parser.parse_args().epochs
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
     lab = kd.setup(seed=0)
-    hardware = (
-        torch.cuda.get_device_name() if lab.device.type == "cuda" else f"CPU, {lab.threads} threads"
-    )
     task = kd.load("digits")
     teacher = kd.train(kd.mlp(256), task, epochs=20)
-    z = teacher.logits_of_unit(task, task.train.x)
-    stacked(task, teacher, 1, [])  # warm up
-    times = []
-    began = time.perf_counter()
-    runs = stacked(task, teacher, epochs, times)
-    base = time.perf_counter() - began
-    arms = [("stacked", base, times, 0.0)]
-    one_cpu = lab.device.type == "cpu"
-    for name, make, threads in (
-        [("plain loop", tensor_batches, lab.threads)]
-        + ([("plain loop, 1 thread", tensor_batches, 1)] if one_cpu else [])
-        + [("DataLoader loop", loader_batches, lab.threads)]
-    ):
-        torch.set_num_threads(threads)
-        times, gap = [], 0.0
-        batches = make(task, z)
-        began = time.perf_counter()
-        students = {
-            (T, s): one_student(task, z, T, s, epochs, batches, times)
-            for T in TEMPERATURES
-            for s in range(SEEDS)
-        }
-        seconds = time.perf_counter() - began
-        torch.set_num_threads(lab.threads)
-        for (T, seed), student in students.items():
-            other = runs.module(temperature=T, seed=seed)
-            with torch.no_grad():
-                gap = max(
-                    gap, (student(task.validation.x) - other(task.validation.x)).abs().max().item()
-                )
-        arms.append((name, seconds, times, gap))
-    keep = []
-    if RESULTS.exists():
-        keep = [row for row in csv.DictReader(RESULTS.open()) if row["hardware"] != hardware]
+    stacked(task, teacher, 1)  # warm up
+    trained = arms(task, teacher, options.epochs, lab)
+    times = {name: [] for name in trained}
+    for _ in range(options.rounds):
+        found = {name: timed(train) for name, (_, train) in trained.items()}
+        for name, (seconds, _) in found.items():
+            times[name].append(seconds)
+    runs, (count, _) = found["stacked"][1], trained["stacked"]
+    base = min(times["stacked"]) / count
     rows = [
-        {
-            "hardware": hardware,
-            "machine": platform.machine(),
-            "torch": torch.__version__.split("+")[0],
+        hardware(lab)
+        | {
             "arm": name,
-            "students": 100,
-            "epochs": epochs,
-            "seconds": f"{seconds:.2f}",
-            "step_min_ms": f"{1e3 * min(t):.3f}",
-            "step_median_ms": f"{1e3 * statistics.median(t):.3f}",
-            "ratio": f"{seconds / base:.1f}",
-            "largest_logit_difference": f"{gap:.1e}",
+            "students": students,
+            "epochs": options.epochs,
+            "seconds": f"{min(times[name]):.2f}",
+            "ratio": f"{min(times[name]) / students / base:.3g}",
+            "spread": f"{max(times[name]) / min(times[name]):.2f}",
+            "largest_logit_difference": f"{gap(found[name][1], runs, task.validation.x):.1e}",
         }
-        for name, seconds, t, gap in arms
+        for name, (students, _) in trained.items()
     ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(keep + rows)
-    for row in rows:
-        print(
-            "  ".join(
-                f"{k} {v}" for k, v in row.items() if k not in ("hardware", "machine", "torch")
-            )
-        )
+    write(RESULTS, rows)
 
 
 if __name__ == "__main__":

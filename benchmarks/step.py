@@ -23,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import datasets
 import psutil
 import torch
 from table import hardware, ratio, write
@@ -119,16 +120,34 @@ def by_kdlab(student, teacher, rows, options, clock, fused=False):
 
 
 def by_trl(student, teacher, rows, options, clock):
-    from trl.trainer.distillation_trainer import DistillationConfig, DistillationTrainer
+    """TRL's trainer on fixed text: its GKD with no text of the student's own (lmbda 0)."""
+    from transformers import AutoTokenizer
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    data = [{"input_ids": row, "labels": row} for row in rows.tolist()]
+    def collate(features):
+        ids = torch.tensor([feature["input_ids"] for feature in features])
+        mask = torch.ones_like(ids)
+        return {"input_ids": ids, "attention_mask": mask, "labels": ids, "prompts": ids[:, :1]}
+
     with tempfile.TemporaryDirectory() as folder:
-        more = {"lmbda": 0.0, "beta": 0.0, "temperature": 1.0, "max_length": None}
-        config = arguments(options, clock, DistillationConfig, folder, **more)
-        trainer = DistillationTrainer(
-            student, teacher, config, train_dataset=data, callbacks=[clock]
+        config = arguments(
+            *(options, clock, GKDConfig, folder),
+            lmbda=0.0,
+            beta=0.0,
+            temperature=1.0,
+            remove_unused_columns=False,
+            gradient_checkpointing=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
         )
-        trainer.train()
+        GKDTrainer(
+            model=student,
+            teacher_model=teacher,
+            args=config,
+            train_dataset=datasets.Dataset.from_dict({"input_ids": rows.tolist()}),
+            data_collator=collate,
+            processing_class=AutoTokenizer.from_pretrained(options.model),
+            callbacks=[clock],
+        ).train()
 
 
 ARMS = {
@@ -136,7 +155,7 @@ ARMS = {
     "by hand, labels": lambda *arguments: by_hand(*arguments, soft=False),
     "kdlab, full logits": by_kdlab,
     "kdlab, fused": lambda *arguments: by_kdlab(*arguments, fused=True),
-    "TRL": by_trl,
+    "TRL, GKD": by_trl,
 }
 
 

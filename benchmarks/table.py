@@ -1,9 +1,18 @@
-"""What the benchmarks share: the hardware's name, ratios, and a table that keeps others' rows."""
+"""What the benchmarks share: the hardware's name, ratios, and a table that keeps others' rows.
+
+    python benchmarks/table.py
+
+prints what was measured on this hardware as one table; a benchmark of which nothing was says so."""
 
 import csv
 import platform
+from pathlib import Path
 
+import pandas as pd
 import torch
+
+RESULTS = Path(__file__).parent / "results"
+SHOWN = ("replicas", "fused", "step", "lessons")
 
 
 def hardware(lab):
@@ -40,3 +49,21 @@ def write(path, rows, same=("hardware",)):
     for row in rows:
         told = {k: v for k, v in row.items() if k not in ("machine", "torch") and v != ""}
         print("  ".join(f"{key} {value}" for key, value in told.items()))
+
+
+def main():
+    import kdlab as kd
+
+    here = hardware(kd.setup(seed=0))["hardware"]
+    for name in SHOWN:
+        path = RESULTS / f"{name}.csv"
+        found = pd.read_csv(path, dtype=str) if path.exists() else pd.DataFrame({"hardware": []})
+        found = found[found["hardware"] == here].drop(
+            columns=["hardware", "machine", "torch"], errors="ignore"
+        )
+        print(f"\n{name}, {here}")
+        print(found.fillna("").to_string(index=False) if len(found) else "  not measured")
+
+
+if __name__ == "__main__":
+    main()
