@@ -1,6 +1,7 @@
 """The MNIST benchmark: a killed run goes on as if nothing had happened, and its pieces do what they
 say."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import kdlab as kd
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import hinton_mnist as bench  # noqa: E402
+import table  # noqa: E402
 
 JOB = """
 import hinton_mnist as bench, kdlab as kd, torch, sys, types
@@ -150,3 +152,38 @@ def test_the_committed_table_has_every_arm_of_the_paper():
     assert (table["ours"] <= table["high"]).all() and (table["teachers"] >= 3).all()
     picture = kd.plots.beside_paper(table)
     assert all(arm in picture.alt for arm in bench.PAPER)
+
+
+def test_a_table_takes_the_place_of_its_own_rows_and_keeps_others(tmp_path, capsys):
+    def row(hardware, arm, seconds):
+        return {"hardware": hardware, "machine": "m", "arm": arm, "seconds": seconds}
+
+    path = tmp_path / "results" / "some.csv"
+    table.write(path, [row("a card", "ours", "1"), row("a card", "theirs", "2")])
+    table.write(path, [row("CPU, 2 threads", "ours", "9")])
+    table.write(path, [row("a card", "ours", "3") | {"note": "new"}])
+    found = path.read_text().splitlines()
+    assert found[0] == "hardware,machine,arm,seconds,note"
+    assert found[1:] == ["CPU, 2 threads,m,ours,9,", "a card,m,ours,3,new"]
+    assert "arm ours  seconds 3  note new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["fused", "step"])
+def test_a_peer_that_is_not_there_says_so_and_the_quickest_round_counts(name):
+    module = importlib.import_module(name)
+    missing = [{"note": "does not run here: ModuleNotFoundError: no such library"}] * 2
+    assert module.best(missing) == missing[0]
+    rounds = [{"seconds": s, "peak_MB": 10 * s, "note": ""} for s in (2.0, 1.0, 3.0)]
+    assert module.best(rounds) == rounds[1] | {"spread": 3.0}
+    assert table.ratio(rounds[0], rounds[1], "seconds") == "2.00"
+    assert table.ratio(missing[0], rounds[1], "seconds") == ""
+
+
+def test_a_peer_s_import_error_is_its_note(monkeypatch):
+    fused = importlib.import_module("fused")
+
+    def arm(*case):
+        raise ModuleNotFoundError("No module named 'peer'")
+
+    found = fused.measure(arm, 512, "float32", 1)
+    assert found == {"note": "does not run here: ModuleNotFoundError: No module named 'peer'"}

@@ -52,7 +52,9 @@ def setup(seed: int = 0) -> Lab:
 
     CUDA before MPS before CPU; the scale is "full" on a GPU and "quick" on a CPU, unless the
     environment variable KDLAB_SCALE says otherwise. Seeds Python, NumPy and torch and asks torch
-    for deterministic algorithms. Returns a `Lab`.
+    for deterministic algorithms, so that a second run gives the same numbers. On CUDA two
+    operations have no such form, the gradient of adaptive average pooling and memory-efficient
+    attention: models with them agree to rounding there. Returns a `Lab`.
 
     >>> setup(seed=1).seed
     kdlab on ... seed 1

@@ -2,6 +2,7 @@
 gradients."""
 
 import math
+import shutil
 from functools import partial
 
 import pytest
@@ -371,3 +372,26 @@ def test_what_does_not_fit_is_told(changed, error, words):
     case = [changed.get(i, x) for i, x in enumerate(example(2, 3))]
     with pytest.raises(error, match=f"^(linear_divergence|jsd): {words}"):
         linear_divergence(*case, **{k: v for k, v in changed.items() if isinstance(k, str)})
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
+@pytest.mark.parametrize(
+    "objective",
+    [TokenLoss(kd.jsd, beta=0.3, alpha=0.5, temperature=2.0), TokenLoss()],
+    ids=repr,
+)
+def test_compiled_it_gives_the_same(objective, monkeypatch):
+    draw = torch.Generator().manual_seed(11)
+    student, teacher = nn.Linear(6, 300), nn.Linear(9, 300, bias=False)
+    h, h_teacher = (torch.randn(20, n, generator=draw) for n in (6, 9))
+    labels = torch.randint(300, (20,), generator=draw)
+    found = []
+    for asked in "01":
+        monkeypatch.setenv("KDLAB_COMPILE", asked)
+        hidden = h.clone().requires_grad_()
+        # two whole chunks and a short one, which is not compiled
+        loss = linear_divergence(hidden, student, h_teacher, teacher, labels, objective, chunk=8)
+        grads = torch.autograd.grad(loss, [hidden, *student.parameters()])
+        found.append([loss.detach(), *grads])
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
