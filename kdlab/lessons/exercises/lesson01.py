@@ -7,9 +7,9 @@ from kdlab.lessons.checks import Exercise
 
 def _nearest(nearest):
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(300, 5, generator=generator)
+    logits = torch.randn(300, 5, generator=generator) - 3  # a teacher's wrong logits are below 0
     labels = torch.arange(300) % 5
-    logits[torch.arange(300), labels] += 4
+    logits[torch.arange(300), labels] += 7
     expected = []
     for c in range(5):
         mean = logits[labels == c].mean(0)
@@ -23,7 +23,10 @@ def _nearest(nearest):
             f"got shape {tuple(found.shape)}"
         )
     if torch.equal(found.long(), torch.arange(5)):
-        return "each class came out nearest to itself: leave the class itself out before the argmax"
+        return (
+            "each class came out nearest to itself: leave the class itself out before the argmax, "
+            "by −inf (0 is larger than the mean logits of most wrong classes)"
+        )
     if found.tolist() != expected:
         return "compare the mean logits of the rows of one class, and take the largest wrong one"
     return ""
@@ -78,6 +81,13 @@ def attempt(logits, labels):
                 """
 def attempt(logits, labels):
     return torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])]).argmax(1)
+"""
+            ),
+            "0 is larger": (
+                """
+def attempt(logits, labels):
+    means = torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])])
+    return means.fill_diagonal_(0.0).argmax(1)
 """
             ),
             "largest wrong one": (

@@ -83,8 +83,41 @@ def _loss(loss):
     T, alpha = 4.0, 0.7
     soft, hard = parts(T)
     cross = -(F.softmax(t / T, -1) * F.log_softmax(s / T, -1)).sum(-1).mean()
-    found = float(loss(s, t, y, T, alpha))
+    given = torch.as_tensor(loss(s.clone().requires_grad_(), t, y, T, alpha))
+    if given.ndim:
+        return f"the loss is one number, the mean over the batch; got shape {tuple(given.shape)}"
+    found = float(given.detach())
+    q, p = F.softmax(s / T, -1), F.softmax(t / T, -1)
+    # a usual slip in the soft term, what to say of it
+    others = {
+        "the student's logits too are divided by T; here the student stays at T = 1": F.kl_div(
+            F.log_softmax(s, -1), p.log(), log_target=True, reduction="batchmean"
+        ),
+        "the teacher's logits too are divided by T; here the teacher stays at T = 1": F.kl_div(
+            q.log(), F.log_softmax(t, -1), log_target=True, reduction="batchmean"
+        ),
+        "the two sides are swapped: the teacher's probabilities weight the sum": F.kl_div(
+            p.log(), q.log(), log_target=True, reduction="batchmean"
+        ),
+        "F.kl_div wants the log of the student's probabilities: log_softmax, not softmax": F.kl_div(
+            q, p.log(), log_target=True, reduction="batchmean"
+        ),
+        "with log_target=True the teacher's side is a log too": F.kl_div(
+            q.log(), p, log_target=True, reduction="batchmean"
+        ),
+        "the softmax runs over the classes, dim=-1; here it runs over the images, dim=0": F.kl_div(
+            F.log_softmax(s / T, 0),
+            F.log_softmax(t / T, 0),
+            log_target=True,
+            reduction="batchmean",
+        ),
+        "a sum over the batch: divide by its rows, as batchmean does": soft * len(s),
+    }
     slips = {
+        sentence: alpha * T * T * term + (1 - alpha) * hard for sentence, term in others.items()
+    }
+    slips |= {
+        "the factor is T², here it is T": alpha * T * soft + (1 - alpha) * hard,
         "is the T² on the soft term? It is missing": alpha * soft + (1 - alpha) * hard,
         "is the T² on the soft term? Here it multiplies both": (
             T * T * (alpha * soft + (1 - alpha) * hard)
@@ -106,11 +139,14 @@ def _loss(loss):
         if abs(found - float(value)) < 1e-6:
             return sentence
     expected = float(alpha * T * T * soft + (1 - alpha) * hard)
-    return (
-        ""
-        if abs(found - expected) < 1e-6
-        else f"expected {expected:.4f} on the test batch, got {found:.4f}"
-    )
+    if abs(found - expected) >= 1e-6:
+        return f"expected {expected:.4f} on the test batch, got {found:.4f}"
+    if not given.requires_grad:
+        return (
+            "the number is right, but it has no gradient: nothing is learnt from it; leave out "
+            ".item(), .detach() and float()"
+        )
+    return ""
 
 
 def _slip(body):
@@ -119,6 +155,15 @@ def attempt(s, t, y, T, alpha):
     soft = F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t / T, -1), \
 log_target=True, reduction="batchmean")
     return {body}
+"""
+
+
+def _term(soft):
+    """An attempt whose soft term is this."""
+    return f"""
+def attempt(s, t, y, T, alpha):
+    soft = {soft}
+    return alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s, y)
 """
 
 
@@ -186,6 +231,38 @@ def attempt(student_logits, teacher_logits, T):
             "no temperature": _slip(
                 "alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s / T, y)"
             ),
+            "no gradient": _slip(
+                "float(alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s, y))"
+            ),
+            "student stays": _term(
+                "F.kl_div(F.log_softmax(s, -1), F.log_softmax(t / T, -1), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "teacher stays": _term(
+                "F.kl_div(F.log_softmax(s / T, -1), F.log_softmax(t, -1), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "swapped": _term(
+                "F.kl_div(F.log_softmax(t / T, -1), F.log_softmax(s / T, -1), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "not softmax": _term(
+                "F.kl_div(F.softmax(s / T, -1), F.log_softmax(t / T, -1), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "side is a log": _term(
+                "F.kl_div(F.log_softmax(s / T, -1), F.softmax(t / T, -1), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "dim=0": _term(
+                "F.kl_div(F.log_softmax(s / T, 0), F.log_softmax(t / T, 0), log_target=True, "
+                'reduction="batchmean")'
+            ),
+            "here it is T": _slip("alpha * T * soft + (1 - alpha) * F.cross_entropy(s, y)"),
+            "divide by its rows": _slip(
+                "alpha * T**2 * soft * len(s) + (1 - alpha) * F.cross_entropy(s, y)"
+            ),
+            "one number": _slip("alpha * T**2 * soft + (1 - alpha) * (s - t).square()"),
             "over the classes": _slip(
                 "alpha * T**2 * soft / 5 + (1 - alpha) * F.cross_entropy(s, y)"
             ),
