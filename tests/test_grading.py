@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -508,7 +510,7 @@ def test_every_submission_gets_its_line(instructor, tmp_path, capsys, passes):
         "bob": "renamed: my homework (2).ipynb",
         "cy": "hw9.ipynb: not a notebook: it cannot be read as one",
         "dan": "no notebook handed in: hw9.pdf",
-        "fay": "2 files for hw9: hw9.ipynb counts, not try.ipynb",
+        "fay": "2 files for hw9: the newest, hw9.ipynb, counts, not try.ipynb",
         "gus": "hw9.ipynb: a link or a special file, not a notebook",
         "hal": "no notebook handed in: an empty folder",
         "ida": (
@@ -536,6 +538,38 @@ def test_every_submission_gets_its_line(instructor, tmp_path, capsys, passes):
         assert "for others too" not in (out / "feedback" / student / "hw9" / "hw9.html").read_text(
             encoding="utf-8"
         )
+
+
+def test_from_a_platform_s_zip_to_a_gradebook_to_import(instructor, tmp_path, passes):
+    released, out, moodle = (
+        homework.release(reference(instructor)),
+        tmp_path / "out",
+        tmp_path / "m.zip",
+    )
+    with zipfile.ZipFile(moodle, "w") as archive:
+        for name, day in (("hw9.ipynb", 20), ("hw9 (1).ipynb", 22)):
+            info = zipfile.ZipInfo(
+                f"Ada L_7_assignsubmission_file_/{name}", (2026, 11, day, 12, 0, 0)
+            )
+            archive.writestr(info, nbformat.writes(answered(released, RIGHT)))
+        archive.writestr("Bo_8_assignsubmission_onlinetext_/onlinetext.html", "see attachment")
+    (tmp_path / "people.csv").write_text("student,id,email\nAda L_7,=1+1,ada@u.org\n")
+    grade.run(
+        moodle,
+        out,
+        LIMITS,
+        instructor=instructor,
+        people=tmp_path / "people.csv",
+        deadline=datetime(2026, 11, 21, 23, 59),
+    )
+    with (out / "gradebook.csv").open(newline="", encoding="utf-8-sig") as file:
+        head, ada, bo = csv.reader(file)
+    assert head == ["id", "student", "email", "hw9", "hw9 days late"]
+    assert ada == ["'=1+1", "Ada L_7", "ada@u.org", "10", "1"]  # no formula, and half a day is one
+    assert bo[1] == "Bo_8" and bo[3] == "0"
+    found = rows(out)
+    assert "the newest, hw9 (1).ipynb, counts" in found["Ada L_7", "hw9"]["remark"]
+    assert found["Bo_8", "hw9"]["remark"] == "no notebook handed in: onlinetext.html"
 
 
 # --- grading again, and being stopped ---

@@ -1,23 +1,27 @@
 """Grade a folder of submissions: python tools/grade.py DIR [--out DIR] [--limit S] [--total S]
-[--strict]
+[--strict] [--people CSV] [--deadline TIME]
 
-DIR/<student>/…/<any name>.ipynb → a gradebook (SQLite, nbgrader's), grades.csv and HTML feedback in
-build/grading/. This runs the students' code: in bubblewrap where the system has it; see
-docs/grading.md."""
+DIR/<student>/…/<any name>.ipynb, or a learning platform's zip → a gradebook (SQLite, nbgrader's),
+grades.csv, gradebook.csv and HTML feedback in build/grading/. This runs the students' code: in
+bubblewrap where the system has it; see docs/grading.md."""
 
 import argparse
 import csv
 import html
 import json
 import logging
+import math
 import os
 import re
 import sys
+import time
 import warnings
+from datetime import datetime
 from pathlib import Path
 
 import sandbox
 from homework import HOMEWORK, HomeworkError, grade_id, instructors, release, the_secret, variant
+from lms import ArchiveError, gather
 from marking import Limits, mark
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat.v4 import new_markdown_cell
@@ -27,7 +31,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import CheckCellMetadata, GetGrades, OverwriteKernelspec, SaveAutoGrades
 from runner import ROOT, read, write
 from sqlalchemy.exc import SAWarning
-from submissions import find, restored
+from submissions import find, restored, safe_name
 from traitlets.config import Config
 
 REMARKS = "remarks.json"
@@ -166,19 +170,73 @@ def table(out, remarks):
                 (student, homework), {"total": "0", "max": most.get(homework, "")}
             )
             row["remark"] = "; ".join(lines)
-    # marked UTF-8
-    with (new := out / "grades.csv.new").open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"]
-        )
-        for (student, homework), row in sorted(rows.items()):
-            points = [f"{row[n]:g}" if n in row else "" for n in sorted(questions)]
-            writer.writerow(
-                [student, homework, row["total"], row["max"], *points, row.get("remark", "")]
-            )
-    new.replace(out / "grades.csv")
+    head = ["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"]
+    lines = []
+    for (student, homework), row in sorted(rows.items()):
+        points = [f"{row[n]:g}" if n in row else "" for n in sorted(questions)]
+        said = row.get("remark", "")
+        lines.append([student, homework, row["total"], row["max"], *points, said])
+    _write_csv(out / "grades.csv", [head, *lines])
     return rows
+
+
+def wide(out, rows, people, late):
+    """Write gradebook.csv to import: a row a student, a column a homework, days late beside it."""
+    homework = sorted({name for _, name in rows if name})
+    head = ["id", "student", "email"]
+    for name in homework:
+        head += [name, *([f"{name} days late"] if late is not None else [])]
+    lines = []
+    for student in sorted({student for student, _ in rows}):
+        known = people.get(student, {})
+        line = [known.get("id", ""), student, known.get("email", "")]
+        for name in homework:
+            line.append(rows.get((student, name), {}).get("total", ""))
+            if late is not None:
+                line.append(late.get((student, name), ""))
+        lines.append(line)
+    _write_csv(out / "gradebook.csv", [head, *lines])
+
+
+def _write_csv(path, rows):
+    """Marked as UTF-8, whole or not at all, and without formulas: a student chooses a file's name,
+    and a spreadsheet runs what begins with =, +, - or @."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([_plain(value) for value in row] for row in rows)
+    new.replace(path)
+
+
+def _plain(value):
+    return f"'{value}" if str(value)[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def read_people(path):
+    """{student: {"id", "email"}} from a CSV with the columns student, id and email."""
+    if path is None:
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            found = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise GradingError(f"PEOPLE: expected a CSV file, got {path} ({error})") from None
+    if not found or not {"student", "id"} <= set(found[0]):
+        columns = sorted(found[0]) if found else []
+        raise GradingError(
+            f"PEOPLE: expected a CSV with the columns student, id and email, got {columns}"
+        )
+    return {safe_name(row["student"]): row for row in found}
+
+
+def days_late(found, deadline):
+    """{(student, homework): days begun after the deadline, 0 where in time}; None without one."""
+    if deadline is None:
+        return None
+    limit = deadline.timestamp()
+    return {
+        (one.student, one.homework): max(0, math.ceil((one.path.lstat().st_mtime - limit) / 86400))
+        for one in found
+    }
 
 
 def _short(path):
@@ -200,12 +258,21 @@ def save(out, one, remarks):
     new.replace(out / REMARKS)
 
 
-def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"):
-    """Grade every submission below `directory` into `out`. Raises GradingError and
+def run(
+    submitted,
+    out,
+    limits,
+    strict=False,
+    instructor=HOMEWORK / "instructor",
+    people=None,
+    deadline=None,
+):
+    """Grade every submission of a folder or an archive into `out`. Raises GradingError and
     HomeworkError."""
-    if not directory.is_dir():
+    if not submitted.is_dir() and submitted.suffix.lower() != ".zip":
         raise GradingError(
-            f"SUBMITTED: expected a folder with a folder for each student, got {directory}"
+            "SUBMITTED: expected a folder with a folder for each student, or a platform's .zip, "
+            f"got {submitted}"
         )
     if re.search(r"[\[\]*?{}]", str(out)):
         raise GradingError(f"OUT: nbgrader takes none of []*?{{}} in a path, got {out}")
@@ -226,10 +293,16 @@ def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"
     if barred and strict:
         raise GradingError("STRICT=1 and no sandbox: nothing was run")
     limits.inside = not barred
+    known_people = read_people(people)
+    try:
+        directory, odd = gather(submitted, out / "submitted")
+    except ArchiveError as error:
+        raise GradingError(f"SUBMITTED: {error}") from None
     found, lines = find(directory, known)
+    lines = [*odd, *lines]
     print(*lines, sep="\n", end="\n" * bool(lines), flush=True)
     if not found:
-        raise GradingError(f"SUBMITTED: no student's folder in {directory}")
+        raise GradingError(f"SUBMITTED: no student's folder in {submitted}")
     out.mkdir(parents=True, exist_ok=True)
     _quiet(out)
     remarks = (
@@ -240,17 +313,20 @@ def run(directory, out, limits, strict=False, instructor=HOMEWORK / "instructor"
     for name, settled in references.items():
         prepare(out, name, settled)
     try:
-        for one in found:
+        began = time.monotonic()
+        for number, one in enumerate(found, start=1):
             _one(out, one, references, limits)
             save(out, one, remarks)
             score = table(out, remarks)[one.student, one.homework]
             points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
+            left = (time.monotonic() - began) / number * (len(found) - number) / 60
             print(
-                f"{one.student:<20} {one.homework:<5} {points:<12} {'; '.join(one.remarks)}",
+                f"{number} of {len(found)}, {left:.0f} min left  {one.student:<20} "
+                f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}",
                 flush=True,
             )
     finally:
-        table(out, remarks)
+        wide(out, table(out, remarks), known_people, days_late(found, deadline))
     print(
         f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/"
     )
@@ -278,6 +354,10 @@ def main():
         "--total", type=int, help="seconds a submission; ten times --limit where not given"
     )
     parser.add_argument("--strict", action="store_true", help="refuse to run without a sandbox")
+    parser.add_argument("--people", type=Path, help="a CSV: student, id, email")
+    parser.add_argument(
+        "--deadline", type=datetime.fromisoformat, help="2026-11-30T23:59: days late are counted"
+    )
     parser.add_argument(
         "--instructor", type=Path, default=HOMEWORK / "instructor", help=argparse.SUPPRESS
     )
@@ -290,6 +370,8 @@ def main():
             limits,
             options.strict,
             options.instructor.resolve(),
+            options.people,
+            options.deadline,
         )
     except (GradingError, HomeworkError) as error:
         return f"make grade: {error}"

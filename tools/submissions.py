@@ -4,6 +4,7 @@ into order."""
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +44,16 @@ def read_cells(path):
     except (ValueError, RecursionError, OSError):
         raise UnreadableError("not a notebook: it cannot be read as one") from None
     cells = content.get("cells") if isinstance(content, dict) else None
+    if isinstance(content, dict) and isinstance(content.get("worksheets"), list):  # nbformat 3
+        sheets = [sheet for sheet in content["worksheets"] if isinstance(sheet, dict)]
+        cells = [cell for sheet in sheets for cell in sheet.get("cells") or ()]
     if not isinstance(cells, list) or not any(isinstance(cell, dict) for cell in cells):
         raise UnreadableError("not a notebook: it holds no cells")
     return [_cell(cell) for cell in cells if isinstance(cell, dict)]
 
 
 def _cell(cell):
-    source = cell.get("source", "")
+    source = cell.get("source", cell.get("input", ""))  # "input" in nbformat 3
     source = (
         "".join(map(str, source))
         if isinstance(source, list)
@@ -61,6 +65,7 @@ def _cell(cell):
     marks = metadata.get("nbgrader") if isinstance(metadata.get("nbgrader"), dict) else {}
     identity = marks.get("grade_id") if isinstance(marks.get("grade_id"), str) else ""
     source = source.encode("utf-8", "replace").decode()  # a lone surrogate could not be written
+    source = source.replace("\r\n", "\n").replace("\r", "\n")  # as an editor of Windows left it
     return (
         "code" if cell.get("cell_type") == "code" else "markdown",
         identity,
@@ -83,8 +88,8 @@ def find(directory, known):
         if not place.is_dir() or place.is_symlink():
             lines.append(f"{place.name}: lies in no student's folder, not graded")
             continue
-        student, here = _safe(place.name), []
-        if student != place.name:
+        student, here = safe_name(place.name), []
+        if student != unicodedata.normalize("NFC", place.name):
             lines.append(f"{place.name}: called {student} in the gradebook")
         files = [path for path in sorted(place.rglob("*")) if _counts(path, place)]
         notebooks = [path for path in files if path.suffix.lower() == ".ipynb"]
@@ -112,8 +117,9 @@ def _counts(path, place):
     )
 
 
-def _safe(name):
+def safe_name(name):
     """A student's name that is safe in paths, in nbgrader's patterns and in a spreadsheet."""
+    name = unicodedata.normalize("NFC", name)  # macOS writes é as e and an accent
     cleaned = re.sub(r"[^\w.@ +-]", "_", name)
     cleaned = cleaned if re.match(r"\w", cleaned) else f"_{cleaned}"
     return (
@@ -148,23 +154,28 @@ def _identified(path, student, place, known):
 
 
 def _one_each(found):
-    """One submission for each homework: the one with the expected name, else the newest; it says
-    so."""
+    """One submission for each homework: the newest, of two as new the one with the expected name.
+
+    Times a second apart are as new: a copy of a folder has them so. A remark says what counts.
+    """
     chosen = []
     for homework in sorted({one.homework for one in found}):
         mine = [one for one in found if one.homework == homework]
+        times = {one.path: one.path.lstat().st_mtime for one in mine}
+        newest = max(times[one.path] for one in [o for o in mine if o.cells is not None] or mine)
         mine.sort(
             key=lambda one: (
                 one.cells is None,
+                newest - times[one.path] > 1.5,
                 one.path.name != f"{homework}.ipynb",
-                -one.path.lstat().st_mtime,
+                -times[one.path],
                 str(one.path),
             )
         )
         first, *others = mine
         if others and first.cells is not None:
             first.remarks.append(
-                f"{len(mine)} files for {homework}: {first.path.name} counts, not "
+                f"{len(mine)} files for {homework}: the newest, {first.path.name}, counts, not "
                 + ", ".join(one.path.name for one in others)
             )
         elif others:
@@ -188,15 +199,13 @@ def restored(reference, released, cells):
     }
     prose = {cell.source.strip() for cell in released.cells if not grade_id(cell)}
     places = {grade_id(cell) or cell.get("id"): i for i, cell in enumerate(reference.cells)}
+    # a cell keeps its id where its metadata were stripped
+    by_id = {cell.get("id"): grade_id(cell) for cell in released.cells if grade_id(cell)}
     answers, own, place = {}, {}, -1
     for kind, identity, other, source, marks in cells:
-        key = (
-            identity
-            if identity in given
-            else other
-            if isinstance(other, str) and other in places
-            else None
-        )
+        other = other if isinstance(other, str) else None
+        key = identity if identity in given else by_id.get(other)
+        key = other if key is None and other in places else key
         if key in given:
             place = places[key]
             answers.setdefault(key, []).append((source, marks))
