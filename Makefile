@@ -35,10 +35,11 @@ execute: $(READY)  ## the committed lessons executed again, in place (NB=noteboo
 homework: $(READY)  ## student homework from the instructor's; SECRET=… makes your own variant in build/homework/
 	@$(PY) tools/homework.py $(HW)
 
-grade: $(READY)  ## grade a folder or a platform's zip, SUBMITTED=… (SECRET=… OUT=dir LIMIT=30 TOTAL=300 STRICT=1 PEOPLE=csv DEADLINE=…)
+grade: $(READY)  ## grade a folder or a platform's zip, SUBMITTED=… (SECRET=… OUT=dir LIMIT=30 TOTAL=300 STRICT=1 PEOPLE=csv DEADLINE=… AGAIN=1)
 	@$(PY) tools/grade.py "$(or $(SUBMITTED),$(error say SUBMITTED=dir))" $(if $(OUT),--out "$(OUT)") \
 		$(if $(LIMIT),--limit $(LIMIT)) $(if $(TOTAL),--total $(TOTAL)) $(if $(STRICT),--strict) \
-		$(if $(PEOPLE),--people "$(PEOPLE)") $(if $(DEADLINE),--deadline $(DEADLINE))
+		$(if $(PEOPLE),--people "$(PEOPLE)") $(if $(DEADLINE),--deadline $(DEADLINE)) \
+		$(if $(AGAIN),--again)
 
 demos: $(READY)  ## the demos as apps, on this machine only, with a token
 	@$(PY) tools/demos.py $(DEMO_ARGS)

@@ -7,8 +7,10 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -615,6 +617,61 @@ def test_ctrl_c_and_a_failing_submission_leave_the_others(
         grades.find_submission("hw9", "cy")
     grade.run(tmp_path / "in", out, LIMITS, instructor=instructor)
     assert [row["total"] for row in rows(out).values()] == ["10", "10", "10"]
+
+
+def test_the_next_run_grades_what_has_no_grade_yet(
+    instructor, tmp_path, capsys, passes, monkeypatch
+):
+    released, out = homework.release(reference(instructor)), tmp_path / "out"
+    for student in ("ada", "bob"):
+        hand_in(released, tmp_path / "in" / student / "hw9.ipynb")
+    graded = []
+
+    def mark(notebook, reference, limits):
+        graded.append(1)
+        return []
+
+    monkeypatch.setattr(grade, "mark", mark)
+
+    def run(**options):
+        graded.clear()
+        grade.run(tmp_path / "in", out, LIMITS, instructor=instructor, **options)
+        return len(graded), capsys.readouterr().out
+
+    assert run()[0] == 2
+    count, said = run()
+    assert count == 0 and said.count("(graded before)") == 2
+    assert [row["total"] for row in rows(out).values()] == ["10", "10"]
+    hand_in(answered(released, RIGHT), tmp_path / "in" / "bob" / "hw9.ipynb")  # another one
+    assert run()[0] == 1 and run(again=True)[0] == 2
+    assert marking.Limits(cell=9, total=90) != LIMITS  # other limits are another grading
+    grade.run(tmp_path / "in", out, marking.Limits(cell=9, total=90), instructor=instructor)
+    assert len(graded) == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_no_grade_that_is_none(instructor, tmp_path, capsys, passes, how):
+    released, out = homework.release(reference(instructor)), tmp_path / "out"
+    slow = answered(released, {"hw9-q1": "import time\ntime.sleep(60)", "hw9-q2": RIGHT["hw9-q2"]})
+    hand_in(answered(released, RIGHT), tmp_path / "in" / "ada" / "hw9.ipynb")
+    hand_in(slow, tmp_path / "in" / "bob" / "hw9.ipynb")
+    command = [sys.executable, "tools/grade.py", tmp_path / "in", "--out", out]
+    command += ["--limit", "50", "--instructor", instructor]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if " ada " in line:
+                break
+        while not (out / "under_way.json").exists():
+            time.sleep(0.1)
+        process.send_signal(how)
+    assert process.returncode != 0
+    assert (out / "under_way.json").exists() == (how == signal.SIGKILL)
+    hand_in(released, tmp_path / "late" / "cy" / "hw9.ipynb")
+    capsys.readouterr()
+    grade.run(tmp_path / "late", out, LIMITS, instructor=instructor)
+    assert ("killed while" in capsys.readouterr().out) == (how == signal.SIGKILL)
+    assert {student for student, _ in rows(out)} == {"ada", "cy"}  # no zero of bob's
 
 
 def test_another_variant_needs_another_gradebook(instructor, tmp_path, passes):

@@ -7,18 +7,21 @@ bubblewrap where the system has it; see docs/grading.md."""
 
 import argparse
 import csv
+import hashlib
 import html
 import json
 import logging
 import math
 import os
 import re
+import signal
 import sys
 import time
 import warnings
 from datetime import datetime
 from pathlib import Path
 
+import nbformat
 import sandbox
 from homework import HOMEWORK, HomeworkError, grade_id, instructors, release, the_secret, variant
 from lms import ArchiveError, gather
@@ -35,6 +38,8 @@ from submissions import find, restored, safe_name
 from traitlets.config import Config
 
 REMARKS = "remarks.json"
+GRADED = "graded.json"  # student → homework → what was graded; only what was graded to its end
+UNDER_WAY = "under_way.json"  # the submission that has no grade yet
 # a CDN's
 MATHJAX = re.compile(
     r"<!-- Loading mathjax macro -->.*?<!-- End of mathjax configuration -->", re.DOTALL
@@ -105,16 +110,29 @@ def grade(out, one, reference, released, limits):
     grader.force = True
     grader.sanitize_preprocessors = [OverwriteKernelspec, CheckCellMetadata]
     grader.autograde_preprocessors = [run, SaveAutoGrades, CheckCellMetadata]
+    under_way = out / UNDER_WAY
+    if not known:
+        _write_json(under_way, [one.student, one.homework])
     try:
         grader.start()
     except BaseException:
-        if not known:  # no empty grade is left behind
-            with gradebook(out) as book:
-                book.update_or_create_student(one.student)
-                book.update_or_create_submission(one.homework, one.student)
-                book.remove_submission(one.homework, one.student)
+        no_empty_grade(out)
         raise
+    under_way.unlink(missing_ok=True)
     feedback(out, one, released)
+
+
+def no_empty_grade(out):
+    """Take back a grade that was begun and not ended, by an error or because the run was killed."""
+    under_way = out / UNDER_WAY
+    if not under_way.exists():
+        return
+    student, homework = json.loads(under_way.read_text(encoding="utf-8"))
+    with gradebook(out) as book:
+        book.update_or_create_student(student)
+        book.update_or_create_submission(homework, student)
+        book.remove_submission(homework, student)
+    under_way.unlink()
 
 
 def _known(out, one):
@@ -253,9 +271,23 @@ def _quiet(out):
 
 def save(out, one, remarks):
     remarks.setdefault(one.student, {})[one.homework] = one.remarks
-    new = out / f"{REMARKS}.new"
-    new.write_text(json.dumps(remarks, indent=1, ensure_ascii=False), encoding="utf-8")
-    new.replace(out / REMARKS)
+    _write_json(out / REMARKS, remarks)
+
+
+def _write_json(path, content):
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    new.replace(path)
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def what_is_graded(one, reference, limits):
+    """A hash of the submission, of the homework it answers, and of the limits."""
+    parts = [one.path.read_bytes(), nbformat.writes(reference).encode(), repr(limits).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def run(
@@ -266,6 +298,7 @@ def run(
     instructor=HOMEWORK / "instructor",
     people=None,
     deadline=None,
+    again=False,
 ):
     """Grade every submission of a folder or an archive into `out`. Raises GradingError and
     HomeworkError."""
@@ -305,9 +338,11 @@ def run(
         raise GradingError(f"SUBMITTED: no student's folder in {submitted}")
     out.mkdir(parents=True, exist_ok=True)
     _quiet(out)
-    remarks = (
-        json.loads((out / REMARKS).read_text(encoding="utf-8")) if (out / REMARKS).exists() else {}
-    )
+    remarks, graded = _read_json(out / REMARKS), _read_json(out / GRADED)
+    if (out / UNDER_WAY).exists():
+        student, homework = _read_json(out / UNDER_WAY)
+        print(f"{student} {homework}: an earlier run was killed while it was graded", flush=True)
+        no_empty_grade(out)
     names = sorted({one.homework for one in found if one.cells is not None})
     references = {name: variant(read(known[name]), name, secret) for name in names}
     for name, settled in references.items():
@@ -315,14 +350,25 @@ def run(
     try:
         began = time.monotonic()
         for number, one in enumerate(found, start=1):
-            _one(out, one, references, limits)
-            save(out, one, remarks)
+            before = graded.get(one.student, {}).pop(one.homework, None)
+            now = None
+            if one.cells is not None:
+                now = what_is_graded(one, references[one.homework], limits)
+            if now is not None and now == before and not again:
+                one.remarks = remarks[one.student][one.homework]
+                same = "  (graded before)"
+            else:
+                now, same = (now if _one(out, one, references, limits) else None), ""
+                save(out, one, remarks)
+            if now is not None:
+                graded.setdefault(one.student, {})[one.homework] = now
+            _write_json(out / GRADED, graded)
             score = table(out, remarks)[one.student, one.homework]
             points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
             left = (time.monotonic() - began) / number * (len(found) - number) / 60
             print(
                 f"{number} of {len(found)}, {left:.0f} min left  {one.student:<20} "
-                f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}",
+                f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}{same}",
                 flush=True,
             )
     finally:
@@ -333,16 +379,24 @@ def run(
 
 
 def _one(out, one, references, limits):
+    """Grade one submission; True where it was graded to its end."""
     if one.cells is None:
         if _known(out, one):
             one.remarks.append("the earlier grade stays")
-        return
+        return False
     reference = references[one.homework]
     try:
         grade(out, one, reference, release(reference), limits)
     except Exception as error:  # whatever it is, the others are graded
         logging.getLogger("kdlab.grading").exception(one.student)
         one.remarks.append(f"could not be graded ({type(error).__name__}; see grading.log)")
+        return False
+    return True
+
+
+def _stop(*_):
+    """A run that is asked to end (SIGTERM) ends as by Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def main():
@@ -358,10 +412,12 @@ def main():
     parser.add_argument(
         "--deadline", type=datetime.fromisoformat, help="2026-11-30T23:59: days late are counted"
     )
+    parser.add_argument("--again", action="store_true", help="also what was graded before")
     parser.add_argument(
         "--instructor", type=Path, default=HOMEWORK / "instructor", help=argparse.SUPPRESS
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     try:
         limits = Limits(options.limit, options.total or 10 * options.limit)
         run(
@@ -372,6 +428,7 @@ def main():
             options.instructor.resolve(),
             options.people,
             options.deadline,
+            options.again,
         )
     except (GradingError, HomeworkError) as error:
         return f"make grade: {error}"
