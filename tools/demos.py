@@ -49,8 +49,10 @@ def main():
     parser.add_argument("--directory", type=Path, default=ROOT / "notebooks" / "demos")
     options = parser.parse_args()
     try:
+        import voila.app
+        from tornado.web import HTTPError
         from traitlets.config import Config
-        from voila.app import Voila
+        from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
     except ImportError:
         return "demos: Voilà is missing; install it with: pip install -c constraints.txt voila"
     demos = sorted(options.directory.glob("*.ipynb"))
@@ -58,7 +60,18 @@ def main():
         return f"demos: no notebook in {options.directory}"
     token = options.token or secrets.token_urlsafe(24)
 
-    class Served(Voila):
+    class Closing(VoilaShutdownKernelHandler):
+        """A page that is left ends its kernel. The browser's last message carries no form's token,
+        so it is taken from a page of this server alone."""
+
+        def check_xsrf_cookie(self):
+            own = f"{self.request.protocol}://{self.request.host}"
+            if self.request.headers.get("Origin") != own:
+                raise HTTPError(403, "a kernel is ended by its own page")
+
+    voila.app.VoilaShutdownKernelHandler = Closing
+
+    class Served(voila.app.Voila):
         """Voilà, which says where it is in place of opening a browser: its own log hides the
         token."""
 

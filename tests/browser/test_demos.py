@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from servers import ROOT, TOKEN, free_port, own_jupyter, served
 
@@ -147,6 +150,38 @@ def test_jupyterlab(page, lab, demo):
 def test_voila(page, voila, demo):
     page.goto(voila(demo))
     check_reacts(page, demo)
+
+
+def kernels(address):
+    """The kernels of the server at this address."""
+    port = re.search(r":(\d+)/", address)[1]
+    (server,) = (
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if f"--port={port}" in (process.info["cmdline"] or ())
+    )
+    children = server.children(recursive=True)
+    return [child.pid for child in children if "ipykernel" in " ".join(child.cmdline())]
+
+
+def test_a_page_that_is_left_ends_its_kernel_and_no_other(page, voila):
+    page.goto(voila(DEMOS[0]))
+    explorer(page)
+    before = kernels(voila())
+    assert before
+    with urllib.request.urlopen(voila()):  # the cookie of a stranger's page is of no use
+        request = urllib.request.Request(
+            voila().split("?")[0] + "voila/api/shutdown/some-kernel",
+            method="POST",
+            headers={"Origin": "http://elsewhere.example", "Authorization": f"token {TOKEN}"},
+        )
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
+    page.goto("about:blank")
+    ends = time.monotonic() + 20
+    while len(kernels(voila())) == len(before) and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert len(kernels(voila())) == len(before) - 1
 
 
 def test_voila_lists_the_demos_and_no_page_names_a_cdn(page, voila):
