@@ -2,6 +2,7 @@
 course in a folder of your own; a teacher behind HTTP."""
 
 import argparse
+import difflib
 import sys
 
 import kdlab
@@ -53,8 +54,17 @@ def parser():
     return top
 
 
+COMMANDS = ("doctor", "start", "serve")
+
+
 def main(arguments):
     """The exit status of the command: 0 fine, 1 it could not be done, 2 no such command."""
+    word = arguments[0] if arguments else ""
+    if word and not word.startswith("-") and word not in COMMANDS:
+        near = difflib.get_close_matches(word, COMMANDS, 1)
+        meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"kdlab: no command {word!r}; {meant}", file=sys.stderr)
+        return 2
     try:
         chosen = parser().parse_args(arguments)
     except SystemExit as end:  # --help and --version end with 0, a wrong command with 2

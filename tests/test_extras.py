@@ -26,16 +26,18 @@ class Hiding:
         hidden = name.partition(".")[0] in {names!r}
         return None if hidden else PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding()
+"""
+READY = """
 import pandas as pd, torch
 import kdlab as kd
 """
 ESTIMATE = "kd.Estimate(pd.Series([1.0, 2.0, 3.0, 2.0]), 'gain')"
 
 
-def without(names, code):
+def without(names, code, bare=False):
     """(exit status, what was printed) of code where these modules can't be imported."""
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK.format(names=set(names)) + code],
+        [sys.executable, "-c", BLOCK.format(names=set(names)) + (code if bare else READY + code)],
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
@@ -135,3 +137,30 @@ def test_an_error_inside_a_package_that_is_there_stays_what_it_is():
         raise ImportError("a DLL")
     with pytest.raises(ModuleNotFoundError, match="kdlab.nowhere"), needs("course", asked="plots"):
         import kdlab.nowhere  # noqa: F401
+
+
+COMMAND = "from kdlab.__main__ import main; raise SystemExit(main({arguments!r}))"
+
+
+def test_the_doctor_works_without_what_it_looks_for():
+    gone = ["torch", "numpy", "pandas", "transformers", "matplotlib", "jupyterlab", "psutil"]
+    status, said = without(gone, COMMAND.format(arguments=["doctor"]), bare=True)
+    assert status == 1 and "Traceback" not in said
+    assert "device" in said and "The course can't run yet" in said
+
+
+def test_start_without_jupyterlab_copies_and_says_what_to_install(tmp_path):
+    arguments = ["start", str(tmp_path / "mine")]
+    status, said = without(["jupyterlab"], COMMAND.format(arguments=arguments), bare=True)
+    assert status == 1 and "JupyterLab is missing: pip install" in said
+    assert (tmp_path / "mine" / "notebooks" / "00_start_here.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    "word, told", [("doctr", "did you mean 'doctor'?"), ("xyz", "there are doctor, start, serve")]
+)
+def test_a_word_that_is_no_command_is_named(word, told, capsys):
+    from kdlab.__main__ import main
+
+    assert main([word]) == 2
+    assert f"no command {word!r}; {told}" in capsys.readouterr().err

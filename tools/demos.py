@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the kernels
+# for the kernels: no threads that spin, and no bar of a training in red on the projector
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
 os.environ["JUPYTER_PATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).resolve().parent / "voila"), os.environ.get("JUPYTER_PATH")])
 )

@@ -3,13 +3,10 @@
 import importlib.metadata
 import os
 
-import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from kdlab.base.extras import install_line
-from kdlab.base.lab import _best_device
-from kdlab.base.places import HUB_IDS, course_files, hub_reachable, locate
 
 # what the lessons import, by the extra that brings it; "": the core
 PACKAGES = {
@@ -89,8 +86,14 @@ def _packages():
 
 def _machine():
     """Device, threads and memory; True where there is enough of it."""
-    import psutil
+    try:
+        import psutil
+        import torch
 
+        from kdlab.base.lab import _best_device
+    except ImportError as missing:
+        _line(False, "device", f"not known: {missing}")
+        return False
     where = _best_device()
     _line(True, "device", torch.cuda.get_device_name() if where == "cuda" else where)
     waiting = os.environ.get("OMP_WAIT_POLICY", "unset")
@@ -103,6 +106,11 @@ def _machine():
 
 def _reachable():
     """Data, models and the hub; nothing of it is required."""
+    try:
+        from kdlab.base.places import HUB_IDS, course_files, hub_reachable, locate
+    except ImportError as missing:
+        _line(False, "data", f"not looked for: {missing}")
+        return
     _line(True, "digits", "embedded (scikit-learn)")
     online = hub_reachable()
     found, _ = locate("mnist", "KDLAB_DATA")

@@ -1,6 +1,7 @@
 """python -m kdlab start DIR: the notebooks in a folder of the reader's, and JupyterLab there."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kdlab.base.extras import install_line
 from kdlab.base.places import course_files
 
 PARTS = [
@@ -93,6 +95,8 @@ def start(folder, show=True):
     if not show or server:
         print(f"Open {first}" + (f" in {server}." if server else "."))
         return 0
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ImportError(f"JupyterLab is missing: {install_line('course')}")
     command = [
         sys.executable,
         "-m",

@@ -86,7 +86,8 @@ def voila(tmp_path_factory):
     pytest.importorskip("voila", reason="no Voilà: pip install voila")
     directory, port = tmp_path_factory.mktemp("voila"), free_port()
     command = [sys.executable, "tools/demos.py", f"--port={port}", f"--token={TOKEN}"]
-    with served(command, own_jupyter(directory), r"all:") as (_, said):
+    env = {k: v for k, v in own_jupyter(directory).items() if k != "TQDM_DISABLE"}  # as a user's
+    with served(command, env, r"all:") as (_, said):
         base = re.search(r"http://\S+/", said[-1])[0]
         yield (
             lambda name=None, token=f"?token={TOKEN}": (

@@ -150,6 +150,10 @@ def test_jupyterlab(page, lab, demo):
 def test_voila(page, voila, demo):
     page.goto(voila(demo))
     check_reacts(page, demo)
+    assert (
+        page.locator("[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]").count()
+        == 0
+    )
 
 
 def kernels(address):
