@@ -95,6 +95,11 @@ ALTERNATIVES = {
     "hw6-q2": [WILSON, JEFFREYS],
 }
 
+ACCURACY = {f"hw6-q1-accuracy{a}" for a in (65, 82, 91)}
+# what a student that guesses earns nothing for
+FORM = {f"hw6-q1-{a}" for a in ("deterministic", "eval", "alone", "bytes", "latency")}
+GUESSES = ACCURACY | FORM
+
 MUTANTS = [
     (
         "hw6-q1",
@@ -166,7 +171,25 @@ MUTANTS = [
         "hw6-q1",
         "the teacher's answers in another order than the images",
         build(epochs=2, loss="F.mse_loss(answer, z[torch.randperm(len(z))[rows]])"),
-        {f"hw6-q1-accuracy{a}" for a in (65, 82, 91)},
+        GUESSES,
+    ),
+    (
+        "hw6-q1",
+        "labels alone, on images as they are, for two epochs",
+        build(moves=(0,), epochs=2, loss=LABELS),
+        ACCURACY,
+    ),
+    (
+        "hw6-q1",
+        "not trained",
+        f"def build(train, teacher, seed):\n    torch.manual_seed(seed)\n    return {NET}.eval()",
+        GUESSES,
+    ),
+    (
+        "hw6-q1",
+        "the same class for every image",
+        build(epochs=1, end=wrapped("return 0 * self.net(x) + torch.eye(10)[3]"), loss=LABELS),
+        GUESSES,
     ),
     (
         "hw6-q1",
