@@ -127,7 +127,7 @@ def rows(
     """
 
     def formula(log_q, q, part):
-        log_p = _log_softmax(teacher[part], temperature)
+        log_p = _log_softmax(teacher[part], temperature).to(log_q.dtype)
         return FORMULAS[divergence](log_q, q, log_p, **options)
 
     teacher = teacher_logits.detach().reshape(-1, teacher_logits.shape[-1])
@@ -182,7 +182,9 @@ class _Rows(torch.autograd.Function):
         found = torch.zeros(len(logits), dtype=wide, device=logits.device)
         gradient = None
         if ctx.needs_input_grad[0]:
-            gradient = (torch.empty_like if index is None else torch.zeros_like)(logits)
+            # float16 would lose small slopes before a gradient scaler makes them larger
+            kept = torch.float32 if logits.dtype == torch.float16 else logits.dtype
+            gradient = (torch.empty_like if index is None else torch.zeros_like)(logits, dtype=kept)
         for part in _parts(logits, index):
             log_q = _log_softmax(logits[part], T)
             q = log_q.exp()
@@ -191,13 +193,19 @@ class _Rows(torch.autograd.Function):
                 g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
                 gradient[part] = (g if T == 1 else g.div_(T)).to(gradient.dtype)
         ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
         return found
 
     @staticmethod
     def backward(ctx, by_row):
         once()
         (gradient,) = ctx.saved_tensors
-        return gradient * by_row[:, None].to(gradient.dtype), None, None, None
+        if gradient.dtype == by_row.dtype == ctx.dtype:
+            return gradient * by_row[:, None], None, None, None
+        found = torch.empty_like(gradient, dtype=ctx.dtype)
+        for part in _parts(gradient, None):  # multiplied in float32, and rounded once
+            found[part] = gradient[part] * by_row[part, None]
+        return found, None, None, None
 
 
 def _parts(logits, index):

@@ -187,3 +187,32 @@ def test_leading_axes_of_any_kind_and_layout():
     flat = z.detach().permute(1, 2, 0).reshape(6, V).requires_grad_()
     kd.forward_kl(flat, t.permute(1, 2, 0).reshape(6, V), reduction="rows").sum().backward()
     torch.testing.assert_close(z.grad.permute(1, 2, 0).reshape(6, V), flat.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loses_nothing_but_its_own_rounding(dtype):
+    student, teacher, _ = example(8, rows=1000, dtype=dtype)
+    scale = 2.0**14  # a gradient scaler's: small slopes in float16 live by it
+    (found,) = torch.autograd.grad(scale * kd.forward_kl(student, teacher), student)
+    wide = student.detach().float().requires_grad_()
+    (exact,) = torch.autograd.grad(scale * kd.forward_kl(wide, teacher.float()), wide)
+    kept = exact.abs() > torch.finfo(dtype).tiny
+    ratio = found.double()[kept] / exact.double()[kept]
+    assert (ratio - 1).abs().max() < 2.5 * torch.finfo(dtype).eps
+    assert (ratio.mean() - 1).abs() < 1e-4  # the mean's 1 / 1000 is not rounded to half precision
+    assert (found[~kept].abs() <= torch.finfo(dtype).tiny).all()
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.float64), (torch.float64, torch.bfloat16)]
+)
+@each_divergence
+def test_the_two_sides_may_differ_in_precision(name, dtypes):
+    student, teacher, _ = example(9)
+    both = student.detach().to(dtypes[0]).requires_grad_(), teacher.to(dtypes[1])
+    options = OPTIONS.get(name, {})
+    found = getattr(kd, name)(*both, **options)
+    found.backward()
+    expected = getattr(kd, name)(both[0].detach().double(), both[1].double(), **options)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    assert both[0].grad.dtype == dtypes[0]
