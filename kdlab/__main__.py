@@ -63,6 +63,7 @@ def main(arguments):
     if word and not word.startswith("-") and word not in COMMANDS:
         near = difflib.get_close_matches(word, COMMANDS, 1)
         meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+        parser().print_usage(sys.stderr)
         print(f"kdlab: no command {word!r}; {meant}", file=sys.stderr)
         return 2
     try:
