@@ -226,7 +226,7 @@ def test_doctor_names_a_package_that_is_too_old(capsys, everything, monkeypatch)
 
 def test_doctor_minds_memory_and_says_how_to_reach_data(capsys, everything, monkeypatch, tmp_path):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**29))
-    monkeypatch.setattr("kdlab.lessons.doctor.hub_reachable", lambda: False)
+    monkeypatch.setattr("kdlab.base.places.hub_reachable", lambda: False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("KDLAB_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
