@@ -127,7 +127,7 @@ def rows(
     """
 
     def formula(log_q, q, part):
-        log_p = _log_softmax(teacher[part], temperature).to(log_q.dtype)
+        log_p = fresh_log_softmax(teacher[part], temperature).to(log_q.dtype)
         return FORMULAS[divergence](log_q, q, log_p, **options)
 
     teacher = teacher_logits.detach().reshape(-1, teacher_logits.shape[-1])
@@ -186,12 +186,11 @@ class _Rows(torch.autograd.Function):
             kept = torch.float32 if logits.dtype == torch.float16 else logits.dtype
             gradient = (torch.empty_like if index is None else torch.zeros_like)(logits, dtype=kept)
         for part in _parts(logits, index):
-            log_q = _log_softmax(logits[part], T)
+            log_q = fresh_log_softmax(logits[part], T)
             q = log_q.exp()
             found[part], a = formula(log_q, q, part)
             if gradient is not None:
-                g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
-                gradient[part] = (g if T == 1 else g.div_(T)).to(gradient.dtype)
+                gradient[part] = slope(q, a, 1 / T).to(gradient.dtype)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return found
@@ -216,7 +215,21 @@ def _parts(logits, index):
     return [slice(start, start + step) for start in range(0, len(logits), step)]
 
 
-def _log_softmax(z, T):
-    """log softmax(z / T) of some rows, in memory of its own; NaN where every class is ruled out."""
+def slope(q: Tensor, a: Tensor, scale: float) -> Tensor:
+    """scale · [a − q · Σ a] in the place of a, from q and a of some rows (n, V).
+
+    >>> slope(torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]]), 2.0)
+    tensor([[ 1., -1.]])
+    """
+    g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
+    return g if scale == 1 else g.mul_(scale)
+
+
+def fresh_log_softmax(z: Tensor, T: float) -> Tensor:
+    """log softmax(z / T) of some rows, in memory of its own; NaN where every class is ruled out.
+
+    >>> fresh_log_softmax(torch.zeros(1, 2, dtype=torch.bfloat16), 1.0).dtype
+    torch.float32
+    """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     return (z if T == 1 else z / T).log_softmax(-1).clamp_min_(FLOOR)

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from kdlab.base.arguments import one_of, whole
 from kdlab.base.compiling import compiled, compiles
 from kdlab.losses import divergences
-from kdlab.losses.closed_form import FORMULAS, once
+from kdlab.losses.closed_form import FORMULAS, fresh_log_softmax, once, slope
 from kdlab.losses.kd import TokenLoss, check_labels
 from kdlab.losses.protocol import Objective
-from kdlab.losses.softmax import FLOOR
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class _Chunk:
         q = log_q.exp()
         soft, a = FORMULAS[self.divergence](log_q, q, log_p, **dict(self.options))
         soft = soft.clamp_min_(0)  # rounding may end just below 0
-        g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
-        if self.of_soft != self.T:
-            g = g.mul_(self.of_soft / self.T)
+        g = slope(q, a, self.of_soft / self.T)
         if not (self.of_hard or self.with_hard):
             return soft, torch.full_like(soft, torch.nan), g.to(z.dtype)
         # CE = −log q_1(y),   ∂CE/∂z(v) = q_1(v) − 1[v = y]
@@ -61,8 +58,7 @@ class _Chunk:
 
     def log_softmax(self, z: Tensor, T: float) -> Tensor:
         """log softmax(z / T), (n, V), in memory of its own."""
-        z = z.to(self.wide)
-        return (z if T == 1 else z / T).log_softmax(-1).clamp_min_(FLOOR)
+        return fresh_log_softmax(z.to(self.wide), T)
 
 
 @functools.lru_cache(maxsize=32)
@@ -153,8 +149,7 @@ class _Fused(torch.autograd.Function):
             h, z = answers(rows, hidden, *student)
             teacher_z = answers(rows, teacher_hidden, *teacher)[1]
             # a last chunk of another length would be compiled anew
-            whole = compiling and len(rows) == chunk
-            formula = _compiled(of_chunk) if whole else of_chunk
+            formula = _compiled(of_chunk) if compiling and len(rows) == chunk else of_chunk
             soft[rows], hard[rows], g = formula(z, teacher_z, labels[rows])
             if of_bias is not None:
                 of_bias += g.sum(0, dtype=wide)

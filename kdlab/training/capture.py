@@ -96,7 +96,8 @@ class Captured:
             self.free()
         else:
             self.recorded[tuple(rows.shape)] = graph, own_rows, terms
-        self._restore(before, counts)
+        finally:  # also where the reader stops it
+            self._restore(before, counts)
 
     def _restore(self, before, counts):
         for name, value in self.state().items():

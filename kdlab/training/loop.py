@@ -87,7 +87,10 @@ def train_stack(runs, stack, experiment, bar):
 def _one_step(stepper, objective, teacher, x, y):
     """One step as a function of its rows; on a GPU recorded, where all that it does is known."""
     students = stepper.replicas
-    if not stepper.on_gpu or not hasattr(teacher, "state") or not _of_kdlab(objective):
+    # damped momentum begins otherwise than it goes on: its first step is not one to replay
+    damped = stepper.optimiser.defaults.get("dampening")
+    known = hasattr(teacher, "state") and _of_kdlab(objective) and not damped
+    if not stepper.on_gpu or not known:
         return functools.partial(step, stepper.step, objective, teacher, x, y)
 
     def state():

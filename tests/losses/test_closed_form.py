@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import grad
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import kdlab as kd
 from kdlab.losses import closed_form
@@ -216,3 +217,18 @@ def test_the_two_sides_may_differ_in_precision(name, dtypes):
     expected = getattr(kd, name)(both[0].detach().double(), both[1].double(), **options)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
     assert both[0].grad.dtype == dtypes[0]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_recomputed_in_the_backward_pass_it_has_the_same_gradient(reentrant):
+    student, teacher, _ = example(10)
+    (expected,) = torch.autograd.grad(kd.forward_kl(student, teacher), student)
+    checkpoint(kd.forward_kl, student, teacher, use_reentrant=reentrant).backward()
+    assert torch.equal(student.grad, expected)
+
+
+def test_within_a_compiled_function_it_has_the_same_gradient():
+    student, teacher, _ = example(11)
+    (expected,) = torch.autograd.grad(kd.forward_kl(student, teacher), student)
+    loss = torch.compile(lambda z, t: kd.forward_kl(z, t), backend="aot_eager")(student, teacher)
+    torch.testing.assert_close(torch.autograd.grad(loss, student)[0], expected)

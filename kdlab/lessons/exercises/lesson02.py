@@ -66,57 +66,42 @@ def _gradient(gradient):
     return ""
 
 
-def _loss(loss):
-    generator = torch.Generator().manual_seed(0)
-    s, t = torch.randn(2, 8, 5, dtype=torch.float64, generator=generator) * 2
-    y = torch.randint(0, 5, (8,), generator=generator)
+def _kl(log_p, log_q):
+    """KL(p ‖ q), the mean over the rows."""
+    return F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
 
-    def parts(T):
-        soft = F.kl_div(
-            F.log_softmax(s / T, -1),
-            F.log_softmax(t / T, -1),
-            log_target=True,
-            reduction="batchmean",
-        )
-        return soft, F.cross_entropy(s, y)
 
-    T, alpha = 4.0, 0.7
-    soft, hard = parts(T)
-    cross = -(F.softmax(t / T, -1) * F.log_softmax(s / T, -1)).sum(-1).mean()
-    given = torch.as_tensor(loss(s.clone().requires_grad_(), t, y, T, alpha))
-    if given.ndim:
-        return f"the loss is one number, the mean over the batch; got shape {tuple(given.shape)}"
-    found = float(given.detach())
-    q, p = F.softmax(s / T, -1), F.softmax(t / T, -1)
-    # a usual slip in the soft term, what to say of it
-    others = {
-        "the student's logits too are divided by T; here the student stays at T = 1": F.kl_div(
-            F.log_softmax(s, -1), p.log(), log_target=True, reduction="batchmean"
+def _soft_slips(s, t, T):
+    """What the field writes in the soft term's place, and what to say of it."""
+    log_q, log_p = F.log_softmax(s / T, -1), F.log_softmax(t / T, -1)
+    return {
+        "the student's logits too are divided by T; here the student stays at T = 1": _kl(
+            log_p, F.log_softmax(s, -1)
         ),
-        "the teacher's logits too are divided by T; here the teacher stays at T = 1": F.kl_div(
-            q.log(), F.log_softmax(t, -1), log_target=True, reduction="batchmean"
+        "the teacher's logits too are divided by T; here the teacher stays at T = 1": _kl(
+            F.log_softmax(t, -1), log_q
         ),
-        "the two sides are swapped: the teacher's probabilities weight the sum": F.kl_div(
-            p.log(), q.log(), log_target=True, reduction="batchmean"
+        "the two sides are swapped: the teacher's probabilities weight the sum": _kl(log_q, log_p),
+        "F.kl_div wants the log of the student's probabilities: log_softmax, not softmax": _kl(
+            log_p, log_q.exp()
         ),
-        "F.kl_div wants the log of the student's probabilities: log_softmax, not softmax": F.kl_div(
-            q, p.log(), log_target=True, reduction="batchmean"
+        "with log_target=True the teacher's side is a log too": _kl(log_p.exp(), log_q),
+        "the softmax runs over the classes, dim=-1; here it runs over the images, dim=0": _kl(
+            F.log_softmax(t / T, 0), F.log_softmax(s / T, 0)
         ),
-        "with log_target=True the teacher's side is a log too": F.kl_div(
-            q.log(), p, log_target=True, reduction="batchmean"
+        "a sum over the batch: divide by its rows, as batchmean does": _kl(log_p, log_q) * len(s),
+        'the mean also runs over the classes: reduction="batchmean" divides by the rows alone': (
+            _kl(log_p, log_q) / s.shape[-1]
         ),
-        "the softmax runs over the classes, dim=-1; here it runs over the images, dim=0": F.kl_div(
-            F.log_softmax(s / T, 0),
-            F.log_softmax(t / T, 0),
-            log_target=True,
-            reduction="batchmean",
+        "this is the cross-entropy to the teacher, not the KL: it is not 0 where the two agree": (
+            -(log_p.exp() * log_q).sum(-1).mean()
         ),
-        "a sum over the batch: divide by its rows, as batchmean does": soft * len(s),
     }
-    slips = {
-        sentence: alpha * T * T * term + (1 - alpha) * hard for sentence, term in others.items()
-    }
-    slips |= {
+
+
+def _weight_slips(soft, hard, hard_at_T, T, alpha):
+    """What the field does with the weights of the two terms."""
+    return {
         "the factor is T², here it is T": alpha * T * soft + (1 - alpha) * hard,
         "is the T² on the soft term? It is missing": alpha * soft + (1 - alpha) * hard,
         "is the T² on the soft term? Here it multiplies both": (
@@ -125,27 +110,37 @@ def _loss(loss):
         "alpha weights the soft term; here it weights the labels": (
             (1 - alpha) * T * T * soft + alpha * hard
         ),
-        "the hard term has no temperature": (
-            alpha * T * T * soft + (1 - alpha) * F.cross_entropy(s / T, y)
-        ),
-        "this is the cross-entropy to the teacher, not the KL: it is not 0 where the two agree": (
-            alpha * T * T * cross + (1 - alpha) * hard
-        ),
-        'the mean also runs over the classes: reduction="batchmean" divides by the rows alone': (
-            alpha * T * T * soft / 5 + (1 - alpha) * hard
-        ),
+        "the hard term has no temperature": alpha * T * T * soft + (1 - alpha) * hard_at_T,
     }
+
+
+def _loss(loss):
+    generator = torch.Generator().manual_seed(0)
+    s, t = torch.randn(2, 8, 5, dtype=torch.float64, generator=generator) * 2
+    y, T, alpha = torch.randint(0, 5, (8,), generator=generator), 4.0, 0.7
+    s.requires_grad_()
+    given = torch.as_tensor(loss(s, t, y, T, alpha))
+    if given.ndim:
+        return f"the loss is one number, the mean over the batch; got shape {tuple(given.shape)}"
+    soft, hard = _kl(F.log_softmax(t / T, -1), F.log_softmax(s / T, -1)), F.cross_entropy(s, y)
+    slips = {
+        sentence: alpha * T * T * term + (1 - alpha) * hard
+        for sentence, term in _soft_slips(s, t, T).items()
+    } | _weight_slips(soft, hard, F.cross_entropy(s / T, y), T, alpha)
     for sentence, value in slips.items():
-        if abs(found - float(value)) < 1e-6:
+        if abs(given.item() - value.item()) < 1e-6:
             return sentence
-    expected = float(alpha * T * T * soft + (1 - alpha) * hard)
-    if abs(found - expected) >= 1e-6:
-        return f"expected {expected:.4f} on the test batch, got {found:.4f}"
+    expected = alpha * T * T * soft + (1 - alpha) * hard
+    if abs(given.item() - expected.item()) >= 1e-6:
+        return f"expected {expected.item():.4f} on the test batch, got {given.item():.4f}"
     if not given.requires_grad:
         return (
             "the number is right, but it has no gradient: nothing is learnt from it; leave out "
             ".item(), .detach() and float()"
         )
+    found, right = (torch.autograd.grad(value, s)[0] for value in (given, expected))
+    if not torch.allclose(found, right, atol=1e-6):
+        return "the number is right, its gradient is not: is one of the two terms detached?"
     return ""
 
 
@@ -233,6 +228,9 @@ def attempt(student_logits, teacher_logits, T):
             ),
             "no gradient": _slip(
                 "float(alpha * T**2 * soft + (1 - alpha) * F.cross_entropy(s, y))"
+            ),
+            "terms detached": _slip(
+                "alpha * T**2 * soft.detach() + (1 - alpha) * F.cross_entropy(s, y)"
             ),
             "student stays": _term(
                 "F.kl_div(F.log_softmax(s, -1), F.log_softmax(t / T, -1), log_target=True, "
