@@ -83,13 +83,12 @@ class Captured:
         return terms
 
     def _record(self, rows):
-        """Warm up and record; all that the warm-up changed is as before."""
+        """Warm up and record, which runs nothing; all that the warm-up changed is as before."""
         before = {name: value.clone() for name, value in self.state().items()}
         counts = [generator.get_state() for generator in self.generators]
         graph, own_rows = self.graph(self.generators), rows.clone()
         try:
             graph.warm_up(lambda: self.one_step(own_rows))
-            self._restore(before, counts)
             terms = graph.record(lambda: self.one_step(own_rows))
         except RuntimeError as error:
             self.why = error

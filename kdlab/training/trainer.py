@@ -401,7 +401,7 @@ class DistillationTrainer(Trainer):
             tokens = self.vocab_size or self._width(student, fused)
             check_labels("DistillationTrainer", labels, student.shape[:-1], tokens)
         if self.causal and not fused and isinstance(self.objective, TokenLoss):
-            return self._token_terms(student, teacher, labels, counts)
+            return self._token_terms(student, teacher, labels)
         if self.causal:
             teacher = next_token(teacher, labels)[0]
             (student, labels), counts = next_token(student, labels), counts[:, 1:]
@@ -420,12 +420,12 @@ class DistillationTrainer(Trainer):
             terms["hard"] = cross_entropy_rows(student.detach(), labels)
         return terms | {"total": terms["loss"].sum()}
 
-    def _token_terms(self, student, teacher, labels, counts):
+    def _token_terms(self, student, teacher, labels):
         """The same of a `TokenLoss`, without a copy of logits: the labels move onto them instead.
 
         What does not count has the label −100, and the divergence looks at the others itself.
         """
-        labels = F.pad(labels.masked_fill(~counts, -100)[:, 1:], (0, 1), value=-100)
+        labels = F.pad(labels[:, 1:], (0, 1), value=-100)
         counts = labels != -100
         rows = self.objective.rows(student, teacher, labels)
         if self._evaluated is not None:  # for the perplexity

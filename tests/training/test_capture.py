@@ -144,6 +144,36 @@ def test_code_of_the_reader_s_own_is_not_recorded():
     assert hasattr(Nobody(), "state") and not hasattr(Live(), "state")
 
 
+class Own(Live):
+    """A teacher of the reader's own, whose state nobody knows."""
+
+
+@pytest.mark.parametrize(
+    "on_gpu, objective, teacher, options, recorded",
+    [
+        (True, kd.KDLoss(), Nobody(), {}, True),
+        (True, kd.KDLoss(), Nobody(), {"optimiser": "sgd", "momentum": 0.9}, True),
+        (False, kd.KDLoss(), Nobody(), {}, False),
+        (True, Counting(), Nobody(), {}, False),
+        (True, kd.KDLoss(), Own(), {}, False),
+        (
+            True,
+            kd.KDLoss(),
+            Nobody(),
+            {"optimiser": "sgd", "momentum": 0.9, "dampening": 0.5},
+            False,
+        ),
+    ],
+)
+def test_only_what_is_the_same_at_every_step_is_recorded(
+    on_gpu, objective, teacher, options, recorded
+):
+    task, _, stepper = students(kd.mlp(8), **options)
+    stepper.on_gpu = on_gpu
+    one_step = loop._one_step(stepper, objective, teacher, task.train.x, task.train.y)
+    assert isinstance(one_step, Captured) == recorded
+
+
 @needs_cuda
 @each_build
 def test_on_a_gpu_a_recorded_sweep_is_the_plain_one(build, monkeypatch):
