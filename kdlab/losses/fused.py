@@ -40,6 +40,12 @@ class _Chunk:
     with_hard: bool
     wide: torch.dtype  # losses and sums are never in half precision
 
+    @classmethod
+    def of(cls, objective: TokenLoss, with_hard: bool, wide: torch.dtype) -> "_Chunk":
+        """The numbers of an objective."""
+        name, options = objective.divergence.__name__, tuple(objective.options.items())
+        return cls(name, options, objective.temperature, *objective.weights, with_hard, wide)
+
     def __call__(self, z: Tensor, teacher_z: Tensor, labels: Tensor) -> tuple:
         log_q, log_p = (self.log_softmax(x, self.T) for x in (z, teacher_z))
         q = log_q.exp()
@@ -121,21 +127,13 @@ class _Fused(torch.autograd.Function):
         with_hard,
     ):
         wide = torch.promote_types(weight.dtype, torch.float32)
-        of_chunk = _Chunk(
-            objective.divergence.__name__,
-            tuple(objective.options.items()),
-            objective.temperature,
-            *objective.weights,
-            with_hard,
-            wide,
-        )
+        of_chunk = _Chunk.of(objective, with_hard, wide)
 
         def answers(rows, hidden, weight, bias):
             hidden = hidden[rows].to(weight.dtype)
             return hidden, F.linear(hidden, weight, bias)
 
         compiling = compiles(hidden.device)
-
         student, teacher = (
             [x if x is None else x.to(_as_head(w)) for x in (w, b)]
             for w, b in ((weight, bias), (teacher_weight, teacher_bias))

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -164,8 +165,12 @@ def kernels(address):
         for process in psutil.process_iter(["cmdline"])
         if f"--port={port}" in (process.info["cmdline"] or ())
     )
-    children = server.children(recursive=True)
-    return [child.pid for child in children if "ipykernel" in " ".join(child.cmdline())]
+    found = []
+    for child in server.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that has just ended, also where nobody waited
+            if "ipykernel" in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def test_a_page_that_is_left_ends_its_kernel_and_no_other(page, voila):
