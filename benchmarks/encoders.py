@@ -1,4 +1,4 @@
-"""Learning rates of the arms of lesson 06, chosen on texts that nobody trained on; writes
+"""Learning rates of the arms of lesson 08, chosen on texts that nobody trained on; writes
 results/encoders.csv.
 
     python benchmarks/encoders.py        about eight minutes on two CPU cores

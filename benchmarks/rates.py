@@ -1,4 +1,4 @@
-"""Learning rates and steps of the arms of lessons 07 and 08, chosen on validation texts; writes
+"""Learning rates and steps of the arms of lessons 09 and 11, chosen on validation texts; writes
 results/rates.csv.
 
     python benchmarks/rates.py        about ten minutes on two CPU cores
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "rates.csv"
 
 
 class Top(kd.Objective):
-    """The teacher's k likeliest tokens with a tail, as lesson 08 gets them from an API."""
+    """The teacher's k likeliest tokens with a tail, as lesson 11 gets them from an API."""
 
     def __init__(self, k):
         self.k = k

@@ -1,4 +1,4 @@
-"""Train the encoder of lesson 06 on text that every Python carries, and write its card.
+"""Train the encoder of lesson 08 on text that every Python carries, and write its card.
 
     python data/make_docs_bert.py        about five minutes on two CPU cores
 

@@ -1,4 +1,4 @@
-"""Train the language models of lessons 07 and 08 on text that every Python carries, and write their
+"""Train the language models of lessons 09 and 11 on text that every Python carries, and write their
 cards.
 
     python data/make_docs_lm.py        about ten minutes on two CPU cores

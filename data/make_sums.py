@@ -1,4 +1,4 @@
-"""Write the questions with rationales of lesson 08, in the columns that sets of rationales use.
+"""Write the questions with rationales of lesson 11, in the columns that sets of rationales use.
 
     python data/make_sums.py        a second
 

@@ -1,4 +1,4 @@
-"""Train the small language model of lesson 02 on text that every Python carries, and write its
+"""Train the small language model of lesson 03 on text that every Python carries, and write its
 card.
 
     python data/make_topics_lm.py        about two minutes on two CPU cores

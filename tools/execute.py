@@ -19,7 +19,7 @@ LANGUAGE = {
 }
 # for the README
 MAP = (
-    "01_soft_targets",
+    "04_soft_targets",
     "Where distillation helps",
     Path(__file__).parents[1] / "docs" / "map.png",
 )

@@ -217,7 +217,7 @@ def small_texts(
     """Small texts, by field or by part of a set: {name: {"train": [str], "test": [str]}}.
 
     "docstrings": the fields of FIELDS, each with test texts of its own. Others: every count-th
-    training text, with one test set. The unit of lessons 07 and 08. text and errors as in
+    training text, with one test set. The unit of lessons 09 and 11. text and errors as in
     `plain_text`.
 
     >>> list(small_texts())[:3]

@@ -2,24 +2,16 @@
 
 import html
 import importlib
+import pkgutil
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kdlab.base.arguments import listed, one_of, text, whole
+from kdlab.lessons import exercises
 
 # the files in kdlab/lessons/exercises
-LESSONS = (
-    "lesson00",
-    "lesson01",
-    "lesson02",
-    "lesson03",
-    "lesson04",
-    "lesson05",
-    "lesson06",
-    "lesson07",
-    "lesson08",
-)
+LESSONS = tuple(sorted(module.name for module in pkgutil.iter_modules(exercises.__path__)))
 
 
 class NotAttemptedError(Exception):
@@ -91,10 +83,10 @@ def predict(question: str, options: Sequence[str], answer: str, because: str) ->
 
 
 def exercise(name, asker="check"):
-    """The exercise "LL.n", for example "01.2" in lesson 01.
+    """The exercise "LL.n", for example "04.2" in lesson 04.
 
-    >>> exercise("01.1").name
-    '01.1'
+    >>> exercise("04.1").name
+    '04.1'
     """
     known = {
         e.name: e
@@ -131,9 +123,9 @@ def check(name: str, attempt: Any) -> Any:
     An untouched exercise (the dots, or a function that returns them) says "not attempted"; nothing
     raises.
 
-    >>> check("01.1", ...)
-    Exercise 01.1: not attempted (replace the dots, then run the cell again).
-    Stuck? kd.hint("01.1", 1)
+    >>> check("04.1", ...)
+    Exercise 04.1: not attempted (replace the dots, then run the cell again).
+    Stuck? kd.hint("04.1", 1)
     """
     found = exercise(name)
     state, sentence = judge(name, attempt)
@@ -150,7 +142,7 @@ def check(name: str, attempt: Any) -> Any:
 def hint(name: str, step: int | None = 1) -> Any:
     """Print hint number `step` of an exercise; after the last one comes its solution.
 
-    >>> hint("01.1", 1)
+    >>> hint("04.1", 1)
     Hint 1 of ...
     """
     found, step = exercise(name, "hint"), whole("hint", "step", step, least=1)

@@ -16,8 +16,8 @@ PACKAGES = {
     "serve": ["fastapi", "uvicorn"],
     "test": ["nbval"],
 }
-# what can be done without: lesson 08 asks a server, and that alone needs two of them
-OPTIONAL = {"api": "for lesson 08", "serve": "for lesson 08", "test": "for tests alone"}
+# what can be done without: lesson 11 asks a server, and that alone needs two of them
+OPTIONAL = {"api": "for lesson 11", "serve": "for lesson 11", "test": "for tests alone"}
 
 MODELS = {"topics_lm": "02", "docs_bert": "06", "docs_lm": "07, 08", "docs_base": "07, 08"}
 

@@ -196,7 +196,7 @@ def test_doctor_is_content_with_a_whole_machine(capsys, everything, tmp_path, mo
     [
         ("matplotlib", False, "pip install 'kdlab[course]'"),
         ("torch", False, "pip install kdlab"),
-        ("fastapi", True, "pip install 'kdlab[serve]'  (for lesson 08)"),
+        ("fastapi", True, "pip install 'kdlab[serve]'  (for lesson 11)"),
         ("nbval", True, "pip install 'kdlab[test]'  (for tests alone)"),
     ],
 )

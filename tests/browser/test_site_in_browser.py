@@ -140,7 +140,7 @@ def test_text_formulas_and_figures_can_be_read(site, lesson):
 
 @pytest.fixture
 def deck(serve, page):
-    """Open a deck, ready to move: deck("01_soft_targets")."""
+    """Open a deck, ready to move: deck("04_soft_targets")."""
     missing = []
     page.on(
         "response",
@@ -185,7 +185,7 @@ def test_the_arrow_key_goes_through_the_story_and_down_to_its_code(deck):
 
 
 def test_the_answer_to_a_prediction_comes_with_the_next_key(deck):
-    page = deck("01_soft_targets")
+    page = deck("04_soft_targets")
     page.evaluate(
         """() => { const at = document.querySelector('.fragment').closest('section').parentElement;
         Reveal.slide([...document.querySelector('.slides').children].indexOf(at), 0); }"""

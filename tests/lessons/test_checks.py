@@ -16,25 +16,25 @@ from kdlab.lessons.checks import LESSONS, check, exercise, hint, judge, predict
 NAMES = [
     "00.1",
     "00.2",
-    "01.1",
-    "01.2",
-    "02.1",
-    "02.2",
-    "02.3",
     "03.1",
     "03.2",
+    "03.3",
     "04.1",
     "04.2",
-    "04.3",
     "05.1",
     "05.2",
     "06.1",
     "06.2",
+    "06.3",
     "07.1",
     "07.2",
-    "07.3",
     "08.1",
     "08.2",
+    "09.1",
+    "09.2",
+    "09.3",
+    "11.1",
+    "11.2",
 ]
 
 
@@ -76,22 +76,22 @@ def test_untouched_runs_on(name):
 
 
 def test_untouched_function_and_crash():
-    assert judge("02.2", lambda *a: ...)[0] == "not attempted"
-    state, sentence = judge("02.2", lambda *a: 1 / 0)
+    assert judge("03.2", lambda *a: ...)[0] == "not attempted"
+    state, sentence = judge("03.2", lambda *a: 1 / 0)
     assert state == "not yet" and "ZeroDivisionError" in sentence
 
 
 def test_card_folds_hints_and_solution():
-    markup = check("02.1", ...)._repr_html_()
-    assert markup.count("<details>") == len(exercise("02.1").hints) + 1 and "Solution" in markup
+    markup = check("03.1", ...)._repr_html_()
+    assert markup.count("<details>") == len(exercise("03.1").hints) + 1 and "Solution" in markup
     answer = predict("Which?", ["a", "b"], "b", "Because.")
     assert "<details>" in answer._repr_html_() and "Because" not in repr(answer)
 
 
 def test_hints_step_to_the_solution(capsys):
-    hint("02.2", 2)
+    hint("03.2", 2)
     assert "Hint 2 of 2" in capsys.readouterr().out
-    hint("02.2", 3)
+    hint("03.2", 3)
     assert "The solution" in capsys.readouterr().out
 
 
@@ -99,7 +99,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"name must be one of \['00.1'.*'9'"):
         checks.check("9", ...)
     with pytest.raises(ValueError, match="step must be a whole number of at least 1, got 0"):
-        hint("02.1", 0)
+        hint("03.1", 0)
     with pytest.raises(ValueError, match="answer must be one of"):
         predict("Which?", ["a"], "c", "Because.")
 

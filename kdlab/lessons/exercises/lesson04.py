@@ -1,182 +1,148 @@
-"""Exercises of lesson 04: an attention map, a similarity matrix, and centred kernel alignment."""
+"""Exercises of lesson 04: read dark knowledge off logits, give a missing class its bias back."""
 
-import numpy as np
 import torch
 
 from kdlab.lessons.checks import Exercise
 
 
-def _layer(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def _attention(attention):
-    A = _layer(3, 4, 2, 5)
-    expected = np.stack(
-        [(a**2).sum(0).ravel() / np.sqrt(((a**2).sum(0) ** 2).sum()) for a in A.numpy()]
-    )
-    found = torch.as_tensor(attention(A), dtype=torch.float64)
-    if found.shape == (3, 2, 5):
-        found = found.flatten(1)
-    if found.shape != (3, 10):
-        return f"expected one number a pixel, shape (3, 10), got {tuple(found.shape)}"
-    lengths = found.norm(dim=1)
-    if not torch.allclose(lengths, torch.ones(3, dtype=torch.float64)):
-        return f"each image's map must have length 1, got {[round(v, 3) for v in lengths.tolist()]}"
-    plain = A.sum(1).flatten(1)
-    if torch.allclose(found, plain / plain.norm(dim=1, keepdim=True)):
-        return "square before you sum: positive and negative channels must not cancel"
-    if torch.allclose(found, torch.nn.functional.normalize(A.abs().sum(1).flatten(1), dim=1)):
-        return "this sums absolute values; the map sums squares"
-    return (
-        ""
-        if np.allclose(found.numpy(), expected)
-        else "the map differs from the sum of squared channels"
-    )
-
-
-def _gram(gram):
-    Q = _layer(4, 3, 2)
-    rows = Q.flatten(1).numpy()
-    expected = rows @ rows.T
-    found = torch.as_tensor(gram(Q), dtype=torch.float64)
-    if found.shape != (4, 4):
-        return f"expected one number for each two images, shape (4, 4), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected):
-        return "the rows are not normalised: each must have length 1"
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    if np.allclose(found.numpy(), unit @ unit.T):
+def _nearest(nearest):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(300, 5, generator=generator) - 3  # a teacher's wrong logits are below 0
+    labels = torch.arange(300) % 5
+    logits[torch.arange(300), labels] += 7
+    expected = []
+    for c in range(5):
+        mean = logits[labels == c].mean(0)
+        expected.append(
+            max((k for k in range(5) if k != c), key=lambda k, mean=mean: mean[k].item())
+        )
+    found = torch.as_tensor(nearest(logits, labels))
+    if tuple(found.shape) != (5,):
         return (
-            "you normalised the images before Q Qᵀ, which gives cosines; "
-            "the rows of Q Qᵀ are what is normalised"
+            "expected one class for each of the 5 classes, shape (5,), "
+            f"got shape {tuple(found.shape)}"
         )
-    if np.allclose(found.numpy().sum(1), 1):
-        return "each row must have length 1 (the root of its sum of squares), not sum to 1"
-    if np.allclose(found.numpy(), expected / np.linalg.norm(expected, axis=0, keepdims=True)):
-        return "you normalised the columns; the paper normalises each row"
-    right = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    return (
-        "" if np.allclose(found.numpy(), right) else "the matrix differs from the normalised Q Qᵀ"
-    )
-
-
-def _cka(cka):
-    x, y = _layer(20, 6), _layer(20, 3, seed=1)
-    y = y + x[:, :3] + 2.0
-
-    def reference(a, b):
-        n = len(a)
-        H = np.eye(n) - 1 / n
-        K, L = H @ a @ a.T @ H, H @ b @ b.T @ H
-        return (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())
-
-    found, expected = float(cka(x, y)), reference(x.numpy(), y.numpy())
-    if abs(found - expected) < 1e-6:
-        return ""
-    K, L = x.numpy() @ x.numpy().T, y.numpy() @ y.numpy().T
-    if abs(found - (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())) < 1e-6:
-        return "the features are not centred: subtract each column's mean over the images first"
-    if abs(found - expected**0.5) < 1e-6:
-        return "this is its square root: ‖·‖_F of the cross term is squared"
-    a, b = x.numpy() - x.numpy().mean(), y.numpy() - y.numpy().mean()
-    if (
-        abs(
-            found - np.linalg.norm(b.T @ a) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
-        )
-        < 1e-6
-    ):
+    if torch.equal(found.long(), torch.arange(5)):
         return (
-            "you subtracted one mean of all numbers: each column has its own mean over the images, "
-            "x.mean(0)"
+            "each class came out nearest to itself: leave the class itself out before the argmax, "
+            "by −inf (0 is larger than the mean logits of most wrong classes)"
         )
-    return f"expected {expected:.4f}, got {found:.4f}"
+    if found.tolist() != expected:
+        return "compare the mean logits of the rows of one class, and take the largest wrong one"
+    return ""
+
+
+def _bias(choose):
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 4, (800,), generator=generator)
+    logits = 2.0 * torch.nn.functional.one_hot(labels, 4) + torch.randn(800, 4, generator=generator)
+    logits[:, 2] -= 3.0  # class 2 was never shown
+    before = logits.clone()
+    value = float(choose(logits, labels, 2))
+    if not torch.equal(logits, before):
+        return "the logits that were handed in have changed: add the bias to a copy"
+
+    def accuracy(b):
+        moved = before.clone()
+        moved[:, 2] += b
+        return (moved.argmax(1) == labels).float().mean().item()
+
+    best = max(accuracy(b / 4) for b in range(0, 41))
+    if value < 0:
+        return "class 2 answers too rarely: its bias must go up"
+    if accuracy(value) < best - 0.01:
+        only = (before[labels == 2].argmax(1) == 2).float().mean()
+        return (
+            f"with {value:.2f} the accuracy over ALL classes is {accuracy(value):.3f}, the best is "
+            f"{best:.3f}; (on class 2 alone it began at {only:.2f}, and any large bias wins there)"
+        )
+    return ""
 
 
 EXERCISES = (
     Exercise(
         "04.1",
-        _attention,
+        _nearest,
         (
-            "Square the layer and sum over the channels, dimension 1.",
-            "Then flatten(1) and divide by the norm.",
+            (
+                "logits[labels == c].mean(0) is the mean logit of each class over the images "
+                "of class c."
+            ),
+            "Put −inf in the place of class c itself, then argmax.",
         ),
         """
-def attempt(layer):
-    q = layer.square().sum(1).flatten(1)
-    return q / q.norm(dim=1, keepdim=True)
+def attempt(logits, labels):
+    means = torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])])
+    means.fill_diagonal_(-torch.inf)
+    return means.argmax(1)
 """,
         {
-            "length 1": "def attempt(layer):\n    return layer.square().sum(1).flatten(1)",
-            "square before": (
-                "def attempt(layer):\n"
-                "    q = layer.sum(1).flatten(1)\n"
-                "    return q / q.norm(dim=1, keepdim=True)"
+            "leave the class itself out": (
+                """
+def attempt(logits, labels):
+    return torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])]).argmax(1)
+"""
             ),
-            "absolute values": (
-                "def attempt(layer):\n    return F.normalize(layer.abs().sum(1).flatten(1), dim=1)"
+            "0 is larger": (
+                """
+def attempt(logits, labels):
+    means = torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])])
+    return means.fill_diagonal_(0.0).argmax(1)
+"""
             ),
-            "one number a pixel": "def attempt(layer):\n    return layer.square().sum((2, 3))",
+            "largest wrong one": (
+                """
+def attempt(logits, labels):
+    means = torch.stack([logits[labels == c].mean(0) for c in range(logits.shape[1])])
+    means.fill_diagonal_(torch.inf)
+    return means.argmin(1)
+"""
+            ),
+            "shape": (
+                """
+def attempt(logits, labels):
+    return logits.argsort(1)[:, -2]
+"""
+            ),
         },
     ),
     Exercise(
         "04.2",
-        _gram,
+        _bias,
         (
-            "Flatten each image's layer to a row of Q (B, D); Q @ Q.T compares every two images.",
-            "torch.nn.functional.normalize(…, dim=1) makes each row's length 1.",
+            "Try the values 0, 0.25, 0.5, … 10: add each to the logit of the missing class.",
+            (
+                "Keep the one with the best accuracy over all validation images, "
+                "not over the missing class alone."
+            ),
         ),
         """
-def attempt(layer):
-    q = layer.flatten(1)
-    return torch.nn.functional.normalize(q @ q.T, dim=1)
+def attempt(logits, labels, missing):
+    def accuracy(bias):
+        moved = logits.clone()
+        moved[:, missing] += bias
+        return (moved.argmax(1) == labels).float().mean().item()
+    return max([b / 4 for b in range(41)], key=accuracy)
 """,
         {
-            "not normalised": "def attempt(layer):\n    q = layer.flatten(1)\n    return q @ q.T",
-            "cosines": (
-                "def attempt(layer):\n"
-                "    q = F.normalize(layer.flatten(1), dim=1)\n"
-                "    return q @ q.T"
+            "accuracy over ALL classes": (
+                """
+def attempt(logits, labels, missing):
+    return 10.0
+"""
             ),
-            "not sum to 1": (
-                "def attempt(layer):\n"
-                "    q = layer.flatten(1)\n"
-                "    g = q @ q.T\n"
-                "    return g / g.sum(1, keepdim=True)"
+            "must go up": (
+                """
+def attempt(logits, labels, missing):
+    return -3.0
+"""
             ),
-            "columns": (
-                "def attempt(layer):\n"
-                "    q = layer.flatten(1)\n"
-                "    return F.normalize(q @ q.T, dim=0)"
-            ),
-            "each two images": "def attempt(layer):\n    q = layer.flatten(1)\n    return q.T @ q",
-        },
-    ),
-    Exercise(
-        "04.3",
-        _cka,
-        (
-            "Centre both: x − x.mean(0).",
-            "‖yᵀx‖²_F / (‖xᵀx‖_F · ‖yᵀy‖_F); torch's .norm() of a matrix is ‖·‖_F.",
-        ),
-        """
-def attempt(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
-""",
-        {
-            "not centred": (
-                "def attempt(x, y):\n"
-                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
-            ),
-            "its own mean": (
-                "def attempt(x, y):\n"
-                "    x, y = x - x.mean(), y - y.mean()\n"
-                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
-            ),
-            "square root": (
-                "def attempt(x, y):\n"
-                "    x, y = x - x.mean(0), y - y.mean(0)\n"
-                "    return (y.T @ x).norm() / ((x.T @ x).norm() * (y.T @ y).norm()) ** 0.5"
+            "add the bias to a copy": (
+                """
+def attempt(logits, labels, missing):
+    logits[:, missing] += 3.0
+    return 3.0
+"""
             ),
         },
     ),

@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: two ways to average teachers, and a moving average of weights."""
+"""Exercises of lesson 05: the target that believes both, and what a sure teacher silences."""
 
 import torch
 from torch.nn import functional as F
@@ -6,92 +6,103 @@ from torch.nn import functional as F
 from kdlab.lessons.checks import Exercise
 
 
-def _mean(mean):
-    z = 3 * torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for T in (1.0, 4.0):
-        expected = sum(F.softmax(one / T, -1) for one in z) / 4
-        found = torch.as_tensor(mean(z, T), dtype=torch.float64)
-        if found.shape != expected.shape:
+def _mixed(mixed):
+    p = torch.tensor([[0.05, 0.95, 0.0], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    y = torch.tensor([0, 2])
+    one_hot = F.one_hot(y, 3).double()
+    for alpha in (0.25, 0.7):
+        found = torch.as_tensor(mixed(y, p, alpha), dtype=torch.float64)
+        if found.shape != p.shape:
             return (
-                f"expected probabilities of shape {tuple(expected.shape)}, got {tuple(found.shape)}"
+                f"expected a target for every class, shape {tuple(p.shape)}, "
+                f"got {tuple(found.shape)}"
             )
-        if torch.allclose(found, F.softmax(z.mean(0) / T, -1)):
-            return (
-                "you averaged the logits: that is the geometric mean of the probabilities, "
-                "made to sum to 1"
-            )
-        if not torch.allclose(found.sum(-1), torch.ones(6, dtype=torch.float64)):
-            return f"each row must sum to 1, the first sums to {found[0].sum().item():.3f}"
-        at_one = F.softmax(z, -1).mean(0)
-        if T != 1 and torch.allclose(
-            found, at_one ** (1 / T) / (at_one ** (1 / T)).sum(-1, keepdim=True)
-        ):
-            return "you averaged first and softened then; soften each teacher, then average"
-        if T != 1 and torch.allclose(found, at_one):
-            return "T is not used"
-        if not torch.allclose(found, expected):
-            return f"at T = {T:g} it differs by up to {(found - expected).abs().max().item():.3f}"
+        if torch.allclose(found, (1 - alpha) * p + alpha * one_hot):
+            return "alpha weights the teacher; here it weights the labels"
+        if not torch.allclose(found.sum(-1), torch.ones(2, dtype=torch.float64)):
+            return f"each row must sum to 1, got {[round(v, 3) for v in found.sum(-1).tolist()]}"
+        if not torch.allclose(found, alpha * p + (1 - alpha) * one_hot):
+            return f"at alpha = {alpha} the first row differs from the mixture: {found[0].tolist()}"
     return ""
 
 
-def _average(update):
-    teacher, student = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0])
-    for decay in (0.9, 0.5, 0.99):
-        expected = torch.tensor([3 - 2 * decay, 2 * decay])
-        found = torch.as_tensor(update(teacher.clone(), student.clone(), decay))
-        if found.shape != (2,):
-            return f"expected weights of the teacher's shape (2,), got {tuple(found.shape)}"
-        if decay != 0.5 and torch.allclose(found, torch.tensor([1 + 2 * decay, 2 - 2 * decay])):
-            return "decay is the share that the teacher keeps; here it is the student's"
-        if not torch.allclose(found, expected):
+def _silenced(weight):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(6, 5, dtype=torch.float64, generator=generator) * 3
+    y = torch.randint(0, 5, (6,), generator=generator)
+    for T in (1.0, 4.0):
+        p = F.softmax(z / T, -1)
+        label = p.gather(-1, y[:, None])[:, 0]
+        found = torch.as_tensor(weight(z, y, T), dtype=torch.float64)
+        if found.shape != (6,):
+            return f"expected one weight a row, shape (6,), got {tuple(found.shape)}"
+        if torch.allclose(found, label):
             return (
-                f"at decay {decay} expected {[round(v, 3) for v in expected.tolist()]}, "
-                f"got {found.tolist()}"
+                "this is p_y, which weighs nothing; "
+                "look again at the term in front of the wrong classes"
             )
+        if T != 1 and torch.allclose(found, 1 - F.softmax(z, -1).gather(-1, y[:, None])[:, 0]):
+            return "this is at T = 1: the teacher's probabilities in the soft term are at T"
+        if T != 1 and torch.allclose(found, T * T * (1 - label)):
+            return "T² belongs to the loss, not to this factor of the KL"
+        if torch.allclose(found, 1 - p.amax(-1)) and not torch.allclose(label, p.amax(-1)):
+            return (
+                "p_y is the probability of the label, which is not always the teacher's favourite"
+            )
+        if not torch.allclose(found, 1 - label):
+            return f"at T = {T:g} it differs by up to {(found - 1 + label).abs().max().item():.3f}"
     return ""
 
 
 EXERCISES = (
     Exercise(
         "05.1",
-        _mean,
+        _mixed,
         (
-            "Soften each teacher first: torch.softmax(teacher_logits / T, -1) has shape (K, N, C).",
-            "The arithmetic mean runs over the first dimension.",
+            "A label as a distribution is one-hot: torch.nn.functional.one_hot(labels, C).",
+            "alpha goes to the teacher, 1 − alpha to the one-hot label.",
         ),
         """
-def attempt(teacher_logits, T):
-    return torch.softmax(teacher_logits / T, -1).mean(0)
+def attempt(labels, teacher_probabilities, alpha):
+    one_hot = torch.nn.functional.one_hot(labels, teacher_probabilities.shape[-1])
+    return alpha * teacher_probabilities + (1 - alpha) * one_hot
 """,
         {
-            "averaged the logits": (
-                "def attempt(z, T):\n    return torch.softmax(z.mean(0) / T, -1)"
+            "weights the labels": (
+                "def attempt(y, p, alpha):\n"
+                "    return (1 - alpha) * p + alpha * F.one_hot(y, p.shape[-1])"
             ),
-            "sum to 1": "def attempt(z, T):\n    return torch.softmax(z / T, -1).sum(0)",
-            "softened then": (
-                "def attempt(z, T):\n"
-                "    p = torch.softmax(z, -1).mean(0) ** (1 / T)\n"
-                "    return p / p.sum(-1, keepdim=True)"
+            "sum to 1": (
+                "def attempt(y, p, alpha):\n    return alpha * p + F.one_hot(y, p.shape[-1])"
             ),
-            "T is not used": "def attempt(z, T):\n    return torch.softmax(z, -1).mean(0)",
         },
     ),
     Exercise(
         "05.2",
-        _average,
+        _silenced,
         (
-            "The teacher moves a small step towards the student.",
-            "decay · teacher + (1 − decay) · student.",
+            "It stands in the equation above: the factor in front of KL(p̂ ‖ q̂).",
+            "1 − p_y, with p = softmax(teacher_logits / T); gather picks the label's column.",
         ),
         """
-def attempt(teacher, student, decay):
-    return decay * teacher + (1 - decay) * student
+def attempt(teacher_logits, labels, T):
+    p = torch.softmax(teacher_logits / T, -1)
+    return 1 - p.gather(-1, labels[:, None])[:, 0]
 """,
         {
-            "at decay 0.5 expected": "def attempt(t, s, decay):\n    return 0.9 * t + 0.1 * s",
-            "share that the teacher keeps": (
-                "def attempt(t, s, decay):\n    return (1 - decay) * t + decay * s"
+            "weighs nothing": (
+                "def attempt(z, y, T):\n"
+                "    return torch.softmax(z / T, -1).gather(-1, y[:, None])[:, 0]"
             ),
+            "at T = 1": (
+                "def attempt(z, y, T):\n"
+                "    return 1 - torch.softmax(z, -1).gather(-1, y[:, None])[:, 0]"
+            ),
+            "belongs to the loss": (
+                "def attempt(z, y, T):\n"
+                "    return T**2 * (1 - torch.softmax(z / T, -1).gather(-1, y[:, None])[:, 0])"
+            ),
+            "favourite": "def attempt(z, y, T):\n    return 1 - torch.softmax(z / T, -1).amax(-1)",
         },
     ),
 )

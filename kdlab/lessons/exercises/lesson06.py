@@ -1,4 +1,4 @@
-"""Exercises of lesson 06: TinyBERT's attention loss without padding, MiniLM's value relation."""
+"""Exercises of lesson 06: an attention map, a similarity matrix, and centred kernel alignment."""
 
 import numpy as np
 import torch
@@ -6,58 +6,90 @@ import torch
 from kdlab.lessons.checks import Exercise
 
 
-def _attention(loss):
-    draw = torch.Generator().manual_seed(0)
-    S, T = (torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=draw) for _ in range(2))
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
-    expected = np.array([((S - T)[b, :, :n, :n] ** 2).mean().item() for b, n in enumerate((3, 2))])
-    found = torch.as_tensor(loss(S, T, mask), dtype=torch.float64)
-    if tuple(found.shape) != (2,):
-        return f"expected one number a sentence, shape (2,), got {tuple(found.shape)}"
+def _layer(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def _attention(attention):
+    A = _layer(3, 4, 2, 5)
+    expected = np.stack(
+        [(a**2).sum(0).ravel() / np.sqrt(((a**2).sum(0) ** 2).sum()) for a in A.numpy()]
+    )
+    found = torch.as_tensor(attention(A), dtype=torch.float64)
+    if found.shape == (3, 2, 5):
+        found = found.flatten(1)
+    if found.shape != (3, 10):
+        return f"expected one number a pixel, shape (3, 10), got {tuple(found.shape)}"
+    lengths = found.norm(dim=1)
+    if not torch.allclose(lengths, torch.ones(3, dtype=torch.float64)):
+        return f"each image's map must have length 1, got {[round(v, 3) for v in lengths.tolist()]}"
+    plain = A.sum(1).flatten(1)
+    if torch.allclose(found, plain / plain.norm(dim=1, keepdim=True)):
+        return "square before you sum: positive and negative channels must not cancel"
+    if torch.allclose(found, torch.nn.functional.normalize(A.abs().sum(1).flatten(1), dim=1)):
+        return "this sums absolute values; the map sums squares"
+    return (
+        ""
+        if np.allclose(found.numpy(), expected)
+        else "the map differs from the sum of squared channels"
+    )
+
+
+def _gram(gram):
+    Q = _layer(4, 3, 2)
+    rows = Q.flatten(1).numpy()
+    expected = rows @ rows.T
+    found = torch.as_tensor(gram(Q), dtype=torch.float64)
+    if found.shape != (4, 4):
+        return f"expected one number for each two images, shape (4, 4), got {tuple(found.shape)}"
     if np.allclose(found.numpy(), expected):
-        return ""
-    if np.allclose(found.numpy(), ((S - T) ** 2).mean((1, 2, 3))):
-        return "padding counts in this mean: leave out pairs in which either token is padding"
-    if np.allclose(
-        found.numpy(), [((S - T)[b, :, :, :n] ** 2).mean().item() for b, n in enumerate((3, 2))]
-    ):
-        return "padded tokens must not count as those who attend (rows) either: mask both axes"
-    if np.allclose(
-        found.numpy(),
-        [((S - T)[b, :, :n, :n] ** 2).sum().item() / 48 for b, n in enumerate((3, 2))],
-    ):
-        return "divide by the number of pairs that count, not by that of all pairs"
-    return f"expected {expected[0]:.4f} for the first sentence, got {found[0]:.4f}"
-
-
-def _relation(relation):
-    V = torch.randn(2, 5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    v = V.numpy().reshape(2, 5, 3, 4).transpose(0, 2, 1, 3)
-
-    def softmax(z, axis=-1):
-        e = np.exp(z - z.max(axis, keepdims=True))
-        return e / e.sum(axis, keepdims=True)
-
-    scores = v @ v.transpose(0, 1, 3, 2)
-    found = torch.as_tensor(relation(V, 3), dtype=torch.float64)
-    if tuple(found.shape) != (2, 3, 5, 5):
-        return f"expected (B, heads, L, L) = (2, 3, 5, 5), got {tuple(found.shape)}"
-    found = found.numpy()
-    if np.allclose(found, softmax(scores / 2)):
-        return ""
-    if np.allclose(found, scores / 2):
-        return "these are the scores; the relation is their softmax over the last axis"
-    if np.allclose(found, softmax(scores)):
-        return "divide the scores by the square root of a head's width first"
-    if np.allclose(found, softmax(scores / np.sqrt(12))):
-        return "the width under the root is that of one head, H / heads"
-    wrong = V.numpy().reshape(2, 3, 5, 4)
-    if np.allclose(found, softmax(wrong @ wrong.transpose(0, 1, 3, 2) / 2)):
+        return "the rows are not normalised: each must have length 1"
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    if np.allclose(found.numpy(), unit @ unit.T):
         return (
-            "cut the width into heads, not the positions: "
-            "unflatten(-1, (heads, -1)), then transpose(1, 2)"
+            "you normalised the images before Q Qᵀ, which gives cosines; "
+            "the rows of Q Qᵀ are what is normalised"
         )
-    return "the relation differs from softmax(V Vᵀ / √d) of each head"
+    if np.allclose(found.numpy().sum(1), 1):
+        return "each row must have length 1 (the root of its sum of squares), not sum to 1"
+    if np.allclose(found.numpy(), expected / np.linalg.norm(expected, axis=0, keepdims=True)):
+        return "you normalised the columns; the paper normalises each row"
+    right = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    return (
+        "" if np.allclose(found.numpy(), right) else "the matrix differs from the normalised Q Qᵀ"
+    )
+
+
+def _cka(cka):
+    x, y = _layer(20, 6), _layer(20, 3, seed=1)
+    y = y + x[:, :3] + 2.0
+
+    def reference(a, b):
+        n = len(a)
+        H = np.eye(n) - 1 / n
+        K, L = H @ a @ a.T @ H, H @ b @ b.T @ H
+        return (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())
+
+    found, expected = float(cka(x, y)), reference(x.numpy(), y.numpy())
+    if abs(found - expected) < 1e-6:
+        return ""
+    K, L = x.numpy() @ x.numpy().T, y.numpy() @ y.numpy().T
+    if abs(found - (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())) < 1e-6:
+        return "the features are not centred: subtract each column's mean over the images first"
+    if abs(found - expected**0.5) < 1e-6:
+        return "this is its square root: ‖·‖_F of the cross term is squared"
+    a, b = x.numpy() - x.numpy().mean(), y.numpy() - y.numpy().mean()
+    if (
+        abs(
+            found - np.linalg.norm(b.T @ a) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
+        )
+        < 1e-6
+    ):
+        return (
+            "you subtracted one mean of all numbers: each column has its own mean over the images, "
+            "x.mean(0)"
+        )
+    return f"expected {expected:.4f}, got {found:.4f}"
 
 
 EXERCISES = (
@@ -65,78 +97,86 @@ EXERCISES = (
         "06.1",
         _attention,
         (
-            (
-                "A pair counts where both tokens are real: "
-                "mask[:, None, :, None] · mask[:, None, None, :]."
-            ),
-            (
-                "Sum the squared differences that count, "
-                "and divide by how many there are (heads · n²)."
-            ),
+            "Square the layer and sum over the channels, dimension 1.",
+            "Then flatten(1) and divide by the norm.",
         ),
         """
-def attempt(student, teacher, mask):
-    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).expand_as(student)
-    return ((student - teacher).square() * pairs).sum((1, 2, 3)) / pairs.sum((1, 2, 3))
+def attempt(layer):
+    q = layer.square().sum(1).flatten(1)
+    return q / q.norm(dim=1, keepdim=True)
 """,
         {
-            "padding counts": (
-                "def attempt(student, teacher, mask):\n"
-                "    return (student - teacher).square().mean((1, 2, 3))"
+            "length 1": "def attempt(layer):\n    return layer.square().sum(1).flatten(1)",
+            "square before": (
+                "def attempt(layer):\n"
+                "    q = layer.sum(1).flatten(1)\n"
+                "    return q / q.norm(dim=1, keepdim=True)"
             ),
-            "mask both": (
-                "def attempt(student, teacher, mask):\n"
-                "    pairs = mask[:, None, None, :].expand_as(student)\n"
-                "    return ((student - teacher).square() * pairs).sum((1, 2, 3)) "
-                "/ pairs.sum((1, 2, 3))"
+            "absolute values": (
+                "def attempt(layer):\n    return F.normalize(layer.abs().sum(1).flatten(1), dim=1)"
             ),
-            "pairs that count": (
-                "def attempt(student, teacher, mask):\n"
-                "    pairs = mask[:, None, :, None] * mask[:, None, None, :]\n"
-                "    return ((student - teacher).square() * pairs).mean((1, 2, 3))"
-            ),
-            "one number a sentence": (
-                "def attempt(student, teacher, mask):\n"
-                "    return (student - teacher).square().mean()"
-            ),
+            "one number a pixel": "def attempt(layer):\n    return layer.square().sum((2, 3))",
         },
     ),
     Exercise(
         "06.2",
-        _relation,
+        _gram,
         (
-            (
-                "Cut the width into heads: "
-                "v.unflatten(-1, (heads, -1)).transpose(1, 2) is (B, heads, L, d)."
-            ),
-            "softmax(v @ v.mT / √d) over the last axis.",
+            "Flatten each image's layer to a row of Q (B, D); Q @ Q.T compares every two images.",
+            "torch.nn.functional.normalize(…, dim=1) makes each row's length 1.",
         ),
         """
-def attempt(values, heads):
-    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)
-    return (v @ v.mT / v.shape[-1] ** 0.5).softmax(-1)
+def attempt(layer):
+    q = layer.flatten(1)
+    return torch.nn.functional.normalize(q @ q.T, dim=1)
 """,
         {
-            "their softmax": (
-                "def attempt(values, heads):\n"
-                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
-                "    return v @ v.mT / v.shape[-1] ** 0.5"
+            "not normalised": "def attempt(layer):\n    q = layer.flatten(1)\n    return q @ q.T",
+            "cosines": (
+                "def attempt(layer):\n"
+                "    q = F.normalize(layer.flatten(1), dim=1)\n"
+                "    return q @ q.T"
+            ),
+            "not sum to 1": (
+                "def attempt(layer):\n"
+                "    q = layer.flatten(1)\n"
+                "    g = q @ q.T\n"
+                "    return g / g.sum(1, keepdim=True)"
+            ),
+            "columns": (
+                "def attempt(layer):\n"
+                "    q = layer.flatten(1)\n"
+                "    return F.normalize(q @ q.T, dim=0)"
+            ),
+            "each two images": "def attempt(layer):\n    q = layer.flatten(1)\n    return q.T @ q",
+        },
+    ),
+    Exercise(
+        "06.3",
+        _cka,
+        (
+            "Centre both: x − x.mean(0).",
+            "‖yᵀx‖²_F / (‖xᵀx‖_F · ‖yᵀy‖_F); torch's .norm() of a matrix is ‖·‖_F.",
+        ),
+        """
+def attempt(x, y):
+    x, y = x - x.mean(0), y - y.mean(0)
+    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+""",
+        {
+            "not centred": (
+                "def attempt(x, y):\n"
+                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
+            ),
+            "its own mean": (
+                "def attempt(x, y):\n"
+                "    x, y = x - x.mean(), y - y.mean()\n"
+                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
             ),
             "square root": (
-                "def attempt(values, heads):\n"
-                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
-                "    return (v @ v.mT).softmax(-1)"
-            ),
-            "one head": (
-                "def attempt(values, heads):\n"
-                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
-                "    return (v @ v.mT / values.shape[-1] ** 0.5).softmax(-1)"
-            ),
-            "not the positions": (
-                "def attempt(values, heads):\n"
-                "    B, L, H = values.shape\n"
-                "    v = values.reshape(B, heads, L, H // heads)\n"
-                "    return (v @ v.mT / v.shape[-1] ** 0.5).softmax(-1)"
+                "def attempt(x, y):\n"
+                "    x, y = x - x.mean(0), y - y.mean(0)\n"
+                "    return (y.T @ x).norm() / ((x.T @ x).norm() * (y.T @ y).norm()) ** 0.5"
             ),
         },
     ),

@@ -1,176 +1,96 @@
-"""Exercises of lesson 07: between the two KLs, a completion's labels, the bytes of logits."""
+"""Exercises of lesson 07: two ways to average teachers, and a moving average of weights."""
 
-import numpy as np
 import torch
+from torch.nn import functional as F
 
 from kdlab.lessons.checks import Exercise
 
 
-def _jsd(jsd):
-    draw = torch.Generator().manual_seed(0)
-    log_q, log_p = (
-        torch.randn(3, 4, 6, dtype=torch.float64, generator=draw).log_softmax(-1) for _ in range(2)
-    )
-
-    def reference(q, p, beta):
-        m = beta * p + (1 - beta) * q
-        return beta * (p * np.log(p / m)).sum(-1) + (1 - beta) * (q * np.log(q / m)).sum(-1)
-
-    q, p = log_q.exp().numpy(), log_p.exp().numpy()
-    for beta in (0.5, 0.1):
-        found = torch.as_tensor(jsd(log_q, log_p, beta))
-        if tuple(found.shape) != (3, 4):
+def _mean(mean):
+    z = 3 * torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for T in (1.0, 4.0):
+        expected = sum(F.softmax(one / T, -1) for one in z) / 4
+        found = torch.as_tensor(mean(z, T), dtype=torch.float64)
+        if found.shape != expected.shape:
             return (
-                "expected one number a row, shape (3, 4), "
-                f"got {tuple(found.shape)}; sum over the last axis alone"
+                f"expected probabilities of shape {tuple(expected.shape)}, got {tuple(found.shape)}"
             )
-        if np.allclose(found.numpy(), reference(q, p, beta)):
-            continue
-        if np.allclose(found.numpy(), reference(p, q, beta)):
-            return "beta weights the teacher: m = beta·p + (1 − beta)·q, with p the teacher"
-        if np.allclose(found.numpy(), reference(q, p, 0.5)):
-            return f"with beta = {beta} it is still the divergence for 0.5"
-        log_m = beta * log_p + (1 - beta) * log_q
-        wrong = beta * (p * (log_p - log_m).numpy()).sum(-1) + (1 - beta) * (
-            q * (log_q - log_m).numpy()
-        ).sum(-1)
-        if np.allclose(found.numpy(), wrong):
-            return "this mixes log-probabilities; mix the probabilities, then take the logarithm"
-        return (
-            f"for beta = {beta} expected {reference(q, p, beta)[0, 0]:.4f} in the first row, "
-            f"got {found[0, 0]:.4f}"
-        )
+        if torch.allclose(found, F.softmax(z.mean(0) / T, -1)):
+            return (
+                "you averaged the logits: that is the geometric mean of the probabilities, "
+                "made to sum to 1"
+            )
+        if not torch.allclose(found.sum(-1), torch.ones(6, dtype=torch.float64)):
+            return f"each row must sum to 1, the first sums to {found[0].sum().item():.3f}"
+        at_one = F.softmax(z, -1).mean(0)
+        if T != 1 and torch.allclose(
+            found, at_one ** (1 / T) / (at_one ** (1 / T)).sum(-1, keepdim=True)
+        ):
+            return "you averaged first and softened then; soften each teacher, then average"
+        if T != 1 and torch.allclose(found, at_one):
+            return "T is not used"
+        if not torch.allclose(found, expected):
+            return f"at T = {T:g} it differs by up to {(found - expected).abs().max().item():.3f}"
     return ""
 
 
-def _labels(labels_of):
-    cases = [
-        ([5, 6, 7, 8, 2, 2, 2], 3, [-100, -100, -100, 8, 2, -100, -100]),
-        ([5, 2, 7, 8, 9], 3, [-100, -100, -100, 8, 9]),
-        ([5, 6, 2, 2], 2, [-100, -100, 2, -100]),
-    ]
-    for ids, length, expected in cases:
-        found = torch.as_tensor(labels_of(torch.tensor(ids), length, 2)).tolist()
-        told = f"prompt of {length}, end-of-text 2, ids {ids}"
-        if found == expected:
-            continue
-        if found[:length] != expected[:length]:
-            return f"the prompt is not to be learnt: its labels are −100 ({told})"
-        if 2 in ids[length:] and found[ids.index(2, length)] == -100:
-            return f"the first end-of-text token was written by the student and counts ({told})"
-        return (
-            "what stands behind the first end-of-text is padding: −100 "
-            f"({told}; expected {expected}, got {found})"
-        )
+def _average(update):
+    teacher, student = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0])
+    for decay in (0.9, 0.5, 0.99):
+        expected = torch.tensor([3 - 2 * decay, 2 * decay])
+        found = torch.as_tensor(update(teacher.clone(), student.clone(), decay))
+        if found.shape != (2,):
+            return f"expected weights of the teacher's shape (2,), got {tuple(found.shape)}"
+        if decay != 0.5 and torch.allclose(found, torch.tensor([1 + 2 * decay, 2 - 2 * decay])):
+            return "decay is the share that the teacher keeps; here it is the student's"
+        if not torch.allclose(found, expected):
+            return (
+                f"at decay {decay} expected {[round(v, 3) for v in expected.tolist()]}, "
+                f"got {found.tolist()}"
+            )
     return ""
-
-
-def _bytes(logit_bytes):
-    found = logit_bytes(2, 3, 5)
-    if found == 120:
-        return ""
-    return {
-        30: "these are the numbers; a float32 takes 4 bytes",
-        60: "a float32 takes 4 bytes, not 2",
-        240: "a float32 takes 4 bytes, not 8",
-    }.get(found, f"2 texts, 3 tokens, 5 words: expected 120, got {found}")
 
 
 EXERCISES = (
     Exercise(
         "07.1",
-        _jsd,
+        _mean,
         (
-            (
-                "m = beta · p + (1 − beta) · q; its logarithm without underflow: "
-                "torch.logaddexp of the logs, each plus log beta or log(1 − beta)."
-            ),
-            "KL(p‖m) = (log_p.exp() · (log_p − log_m)).sum(-1).",
+            "Soften each teacher first: torch.softmax(teacher_logits / T, -1) has shape (K, N, C).",
+            "The arithmetic mean runs over the first dimension.",
         ),
         """
-def attempt(log_q, log_p, beta=0.5):
-    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
-    return beta * (log_p.exp() * (log_p - log_m)).sum(-1) + \
-(1 - beta) * (log_q.exp() * (log_q - log_m)).sum(-1)
+def attempt(teacher_logits, T):
+    return torch.softmax(teacher_logits / T, -1).mean(0)
 """,
         {
-            "weights the teacher": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = ((1 - beta) * p + beta * q).log()\n"
-                "    return (1 - beta) * (p * (log_p - m)).sum(-1) "
-                "+ beta * (q * (log_q - m)).sum(-1)"
+            "averaged the logits": (
+                "def attempt(z, T):\n    return torch.softmax(z.mean(0) / T, -1)"
             ),
-            "log-probabilities": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = beta * log_p + (1 - beta) * log_q\n"
-                "    return beta * (p * (log_p - m)).sum(-1) "
-                "+ (1 - beta) * (q * (log_q - m)).sum(-1)"
+            "sum to 1": "def attempt(z, T):\n    return torch.softmax(z / T, -1).sum(0)",
+            "softened then": (
+                "def attempt(z, T):\n"
+                "    p = torch.softmax(z, -1).mean(0) ** (1 / T)\n"
+                "    return p / p.sum(-1, keepdim=True)"
             ),
-            "still the divergence": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = ((p + q) / 2).log()\n"
-                "    return ((p * (log_p - m)).sum(-1) + (q * (log_q - m)).sum(-1)) / 2"
-            ),
-            "one number a row": "def attempt(log_q, log_p, beta=0.5):\n    return log_q.sum()",
+            "T is not used": "def attempt(z, T):\n    return torch.softmax(z, -1).mean(0)",
         },
     ),
     Exercise(
         "07.2",
-        _labels,
+        _average,
         (
-            "Start from ids.clone() and set the first prompt_length labels to −100.",
-            "Find the first end-of-text behind the prompt; everything after it is −100.",
+            "The teacher moves a small step towards the student.",
+            "decay · teacher + (1 − decay) · student.",
         ),
         """
-def attempt(ids, prompt_length, eos):
-    labels = ids.clone()
-    labels[:prompt_length] = -100
-    ends = (ids[prompt_length:] == eos).nonzero()
-    if len(ends):
-        labels[prompt_length + int(ends[0]) + 1:] = -100
-    return labels
+def attempt(teacher, student, decay):
+    return decay * teacher + (1 - decay) * student
 """,
         {
-            "not to be learnt": "def attempt(ids, prompt_length, eos):\n    return ids.clone()",
-            "counts": (
-                "def attempt(ids, prompt_length, eos):\n"
-                "    labels = ids.clone()\n"
-                "    labels[:prompt_length] = -100\n"
-                "    labels[ids == eos] = -100\n"
-                "    return labels"
-            ),
-            "is padding": (
-                "def attempt(ids, prompt_length, eos):\n"
-                "    labels = ids.clone()\n"
-                "    labels[:prompt_length] = -100\n"
-                "    return labels"
-            ),
-        },
-    ),
-    Exercise(
-        "07.3",
-        _bytes,
-        (
-            "A number for every text, every token and every word of the vocabulary.",
-            "A float32 takes 4 bytes.",
-        ),
-        """
-def attempt(batch, length, vocabulary):
-    return 4 * batch * length * vocabulary
-""",
-        {
-            "4 bytes": (
-                "def attempt(batch, length, vocabulary):\n    return batch * length * vocabulary"
-            ),
-            "not 2": (
-                "def attempt(batch, length, vocabulary):\n"
-                "    return 2 * batch * length * vocabulary"
-            ),
-            "expected 120": (
-                "def attempt(batch, length, vocabulary):\n    return 4 * batch * vocabulary"
+            "at decay 0.5 expected": "def attempt(t, s, decay):\n    return 0.9 * t + 0.1 * s",
+            "share that the teacher keeps": (
+                "def attempt(t, s, decay):\n    return (1 - decay) * t + decay * s"
             ),
         },
     ),

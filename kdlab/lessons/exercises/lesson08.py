@@ -1,4 +1,4 @@
-"""Exercises of lesson 08: a divergence from the top few, and a loss across two vocabularies."""
+"""Exercises of lesson 08: TinyBERT's attention loss without padding, MiniLM's value relation."""
 
 import numpy as np
 import torch
@@ -6,157 +6,137 @@ import torch
 from kdlab.lessons.checks import Exercise
 
 
-def _tail(tail_kl):
+def _attention(loss):
     draw = torch.Generator().manual_seed(0)
-    log_p, log_q = (2 * torch.randn(4, 9, dtype=torch.float64, generator=draw) for _ in range(2))
-    log_p, log_q = log_p.log_softmax(-1), log_q.log_softmax(-1)
-    top, ids = log_p.topk(3)
-    P, Q = top.exp().numpy(), log_q.gather(-1, ids).exp().numpy()
-    kept, rest_p, rest_q = (P * np.log(P / Q)).sum(-1), 1 - P.sum(-1), 1 - Q.sum(-1)
-    expected = kept + rest_p * np.log(rest_p / rest_q)
-    found = torch.as_tensor(tail_kl(log_q, ids, top), dtype=torch.float64)
-    if tuple(found.shape) != (4,):
-        return f"expected one number a row, shape (4,), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected, atol=1e-5):
-        return _in_float32(tail_kl)
-    if np.allclose(found.numpy(), kept):
-        return "the rest is missing: without it this is no divergence and can fall below 0"
-    scaled = P / P.sum(-1, keepdims=True)
-    if np.allclose(found.numpy(), (scaled * np.log(scaled / Q)).sum(-1)):
-        return (
-            "don't scale the teacher's few to sum to 1: "
-            "that asks the student to give everything else nothing"
-        )
-    if np.allclose(found.numpy(), kept + rest_p * np.log(rest_p)):
-        return "compare the teacher's rest with the student's: log(rest_p / rest_q)"
-    return f"expected {expected[0]:.4f} for the first row, got {found[0]:.4f}"
-
-
-def _in_float32(tail_kl):
-    """A model's own numbers: float32, and rows of which the top few hold all but a rounding."""
-    draw = torch.Generator().manual_seed(1)
-    log_q, log_p = (12 * torch.randn(400, 9, generator=draw) for _ in range(2))
-    log_q, log_p = log_q.log_softmax(-1), log_p.log_softmax(-1)
-    top, ids = log_p.topk(3)
-    found = torch.as_tensor(tail_kl(log_q, ids, top)).float()
-    if found.isfinite().all():
-        return ""
-    return (
-        f"of 400 rows in float32, {int((~found.isfinite()).sum())} are NaN or infinite: a sum "
-        "of probabilities can reach 1 there, or pass it; keep what is left above 0 with clamp_min"
-    )
-
-
-def _uld(uld):
-    p = torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], dtype=torch.float64)
-    q = torch.tensor([[0.1, 0.1, 0.2, 0.6], [0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
-    expected = np.array([0.1 + 0.0 + 0.0 + 0.1, 0.1 + 0.05 + 0.05 + 0.1])
-    found = torch.as_tensor(uld(q, p), dtype=torch.float64)
+    S, T = (torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=draw) for _ in range(2))
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
+    expected = np.array([((S - T)[b, :, :n, :n] ** 2).mean().item() for b, n in enumerate((3, 2))])
+    found = torch.as_tensor(loss(S, T, mask), dtype=torch.float64)
     if tuple(found.shape) != (2,):
-        return f"expected one number a row, shape (2,), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected):  # and with the student's the smaller one
-        turned = torch.as_tensor(uld(p, q), dtype=torch.float64)
-        same = tuple(turned.shape) == (2,) and np.allclose(turned.numpy(), expected)
+        return f"expected one number a sentence, shape (2,), got {tuple(found.shape)}"
+    if np.allclose(found.numpy(), expected):
+        return ""
+    if np.allclose(found.numpy(), ((S - T) ** 2).mean((1, 2, 3))):
+        return "padding counts in this mean: leave out pairs in which either token is padding"
+    if np.allclose(
+        found.numpy(), [((S - T)[b, :, :, :n] ** 2).mean().item() for b, n in enumerate((3, 2))]
+    ):
+        return "padded tokens must not count as those who attend (rows) either: mask both axes"
+    if np.allclose(
+        found.numpy(),
+        [((S - T)[b, :, :n, :n] ** 2).sum().item() / 48 for b, n in enumerate((3, 2))],
+    ):
+        return "divide by the number of pairs that count, not by that of all pairs"
+    return f"expected {expected[0]:.4f} for the first sentence, got {found[0]:.4f}"
+
+
+def _relation(relation):
+    V = torch.randn(2, 5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v = V.numpy().reshape(2, 5, 3, 4).transpose(0, 2, 1, 3)
+
+    def softmax(z, axis=-1):
+        e = np.exp(z - z.max(axis, keepdims=True))
+        return e / e.sum(axis, keepdims=True)
+
+    scores = v @ v.transpose(0, 1, 3, 2)
+    found = torch.as_tensor(relation(V, 3), dtype=torch.float64)
+    if tuple(found.shape) != (2, 3, 5, 5):
+        return f"expected (B, heads, L, L) = (2, 3, 5, 5), got {tuple(found.shape)}"
+    found = found.numpy()
+    if np.allclose(found, softmax(scores / 2)):
+        return ""
+    if np.allclose(found, scores / 2):
+        return "these are the scores; the relation is their softmax over the last axis"
+    if np.allclose(found, softmax(scores)):
+        return "divide the scores by the square root of a head's width first"
+    if np.allclose(found, softmax(scores / np.sqrt(12))):
+        return "the width under the root is that of one head, H / heads"
+    wrong = V.numpy().reshape(2, 3, 5, 4)
+    if np.allclose(found, softmax(wrong @ wrong.transpose(0, 1, 3, 2) / 2)):
         return (
-            ""
-            if same
-            else "where the student's vocabulary is the smaller one, pad the student's instead"
+            "cut the width into heads, not the positions: "
+            "unflatten(-1, (heads, -1)), then transpose(1, 2)"
         )
-    if np.allclose(found.numpy(), [0.1, 0.2]):
-        return "the larger vocabulary's last words are left out: pad the smaller one with zeros"
-    if np.allclose(found.numpy(), (torch.nn.functional.pad(p, (0, 1)) - q).abs().sum(-1)):
-        return "sort both first: the ids of two vocabularies mean different words"
-    if np.allclose(found.numpy(), expected / 4):
-        return "sum over the vocabulary, don't average"
-    return f"expected {np.round(expected, 2).tolist()}, got {np.round(found.numpy(), 2).tolist()}"
+    return "the relation differs from softmax(V Vᵀ / √d) of each head"
 
 
 EXERCISES = (
     Exercise(
         "08.1",
-        _tail,
+        _attention,
         (
-            "What is kept: (top.exp() · (top − log_q.gather(-1, ids))).sum(-1).",
             (
-                "The rest: 1 − Σ exp, for the teacher and for the student; "
-                "its term is rest_p · log(rest_p / rest_q)."
+                "A pair counts where both tokens are real: "
+                "mask[:, None, :, None] · mask[:, None, None, :]."
+            ),
+            (
+                "Sum the squared differences that count, "
+                "and divide by how many there are (heads · n²)."
             ),
         ),
         """
-def attempt(log_q, ids, top):
-    mine = log_q.gather(-1, ids)
-    kept = (top.exp() * (top - mine)).sum(-1)
-    # in float32 a sum of probabilities may end above 1: what is left is never below a tiny number
-    rest_p, rest_q = ((1 - part.exp().sum(-1)).clamp_min(1e-6) for part in (top, mine))
-    return kept + rest_p * (rest_p / rest_q).log()
+def attempt(student, teacher, mask):
+    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).expand_as(student)
+    return ((student - teacher).square() * pairs).sum((1, 2, 3)) / pairs.sum((1, 2, 3))
 """,
         {
-            "rest is missing": (
-                "def attempt(log_q, ids, top):\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1)"
+            "padding counts": (
+                "def attempt(student, teacher, mask):\n"
+                "    return (student - teacher).square().mean((1, 2, 3))"
             ),
-            "don't scale": (
-                "def attempt(log_q, ids, top):\n"
-                "    top = top.log_softmax(-1)\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1)"
+            "mask both": (
+                "def attempt(student, teacher, mask):\n"
+                "    pairs = mask[:, None, None, :].expand_as(student)\n"
+                "    return ((student - teacher).square() * pairs).sum((1, 2, 3)) "
+                "/ pairs.sum((1, 2, 3))"
             ),
-            "compare the teacher's": (
-                "def attempt(log_q, ids, top):\n"
-                "    rest = 1 - top.exp().sum(-1)\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1) + rest * rest.log()"
+            "pairs that count": (
+                "def attempt(student, teacher, mask):\n"
+                "    pairs = mask[:, None, :, None] * mask[:, None, None, :]\n"
+                "    return ((student - teacher).square() * pairs).mean((1, 2, 3))"
             ),
-            "clamp_min": (
-                "def attempt(log_q, ids, top):\n"
-                "    mine = log_q.gather(-1, ids)\n"
-                "    kept = (top.exp() * (top - mine)).sum(-1)\n"
-                "    p, q = 1 - top.exp().sum(-1), 1 - mine.exp().sum(-1)\n"
-                "    return kept + p * (p / q).log()"
-            ),
-            "one number a row": (
-                "def attempt(log_q, ids, top):\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum()"
+            "one number a sentence": (
+                "def attempt(student, teacher, mask):\n"
+                "    return (student - teacher).square().mean()"
             ),
         },
     ),
     Exercise(
         "08.2",
-        _uld,
+        _relation,
         (
-            "torch.sort(…, descending=True).values throws the ids away.",
-            "Pad the smaller one with zeros: torch.nn.functional.pad(p, (0, how many)).",
+            (
+                "Cut the width into heads: "
+                "v.unflatten(-1, (heads, -1)).transpose(1, 2) is (B, heads, L, d)."
+            ),
+            "softmax(v @ v.mT / √d) over the last axis.",
         ),
         """
-def attempt(q, p):
-    size = max(q.shape[-1], p.shape[-1])
-    q, p = (torch.nn.functional.pad(x.sort(-1, descending=True).values, (0, size - x.shape[-1])) \
-for x in (q, p))
-    return (q - p).abs().sum(-1)
+def attempt(values, heads):
+    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return (v @ v.mT / v.shape[-1] ** 0.5).softmax(-1)
 """,
         {
-            "smaller one, pad the student's": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().sum(-1)"
+            "their softmax": (
+                "def attempt(values, heads):\n"
+                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
+                "    return v @ v.mT / v.shape[-1] ** 0.5"
             ),
-            "sort both": (
-                "def attempt(q, p):\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().sum(-1)"
+            "square root": (
+                "def attempt(values, heads):\n"
+                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
+                "    return (v @ v.mT).softmax(-1)"
             ),
-            "left out": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    return (q[..., :p.shape[-1]] - p).abs().sum(-1)"
+            "one head": (
+                "def attempt(values, heads):\n"
+                "    v = values.unflatten(-1, (heads, -1)).transpose(1, 2)\n"
+                "    return (v @ v.mT / values.shape[-1] ** 0.5).softmax(-1)"
             ),
-            "don't average": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().mean(-1)"
-            ),
-            "one number a row": (
-                "def attempt(q, p):\n    return (q.sum(-1) - p.sum(-1)).abs().sum()"
+            "not the positions": (
+                "def attempt(values, heads):\n"
+                "    B, L, H = values.shape\n"
+                "    v = values.reshape(B, heads, L, H // heads)\n"
+                "    return (v @ v.mT / v.shape[-1] ** 0.5).softmax(-1)"
             ),
         },
     ),
