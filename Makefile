@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab check test course execute homework grade demos site slides bench mnist teachers lock clean
+.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist teachers lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -59,6 +59,9 @@ bench: $(READY)  ## speed and memory as ratios, half an hour, and one table of t
 	@$(BENCH) benchmarks/step.py >/dev/null
 	@$(BENCH) benchmarks/lessons.py >/dev/null
 	@$(PY) benchmarks/table.py
+
+repeat: $(READY)  ## a lesson's claims on twenty fresh splits, into benchmarks/results/claims.csv (NB=notebooks/02_x.ipynb)
+	@$(PY) tools/offline.py $(PY) tools/repeat.py $(or $(NB),$(error say NB=notebooks/NN_name.ipynb)) $(if $(TIMES),--times $(TIMES))
 
 mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where it was stopped
 	@$(PY) benchmarks/hinton_mnist.py

@@ -16,7 +16,7 @@ from .data.text import plain_text as plain_text
 from .data.tokenizers import align as align
 from .data.tokenizers import same_tokenizer as same_tokenizer
 from .evidence import metrics as metrics
-from .evidence.claims import claim as claim
+from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
 from .evidence.intervals import Estimate as Estimate
 from .evidence.intervals import compare as compare
@@ -30,8 +30,11 @@ from .evidence.perplexity import distinct as distinct
 from .evidence.perplexity import perplexity as perplexity
 from .lessons.checks import check as check
 from .lessons.checks import hint as hint
-from .lessons.checks import predict as predict
 from .lessons.doctor import doctor as doctor
+from .lessons.predict import predict as predict
+from .lessons.yours import reference as reference
+from .lessons.yours import whose as whose
+from .lessons.yours import yours as yours
 from .losses import divergences as divergences
 from .losses import features as features
 from .losses.conventions import conventions as conventions
@@ -53,6 +56,7 @@ from .losses.kd import LabelSmoothing as LabelSmoothing
 from .losses.kd import SquaredError as SquaredError
 from .losses.kd import TokenLoss as TokenLoss
 from .losses.kd import next_token as next_token
+from .losses.own import OwnLoss as OwnLoss
 from .losses.protocol import Objective as Objective
 from .losses.rationale import rationale_loss as rationale_loss
 from .losses.refined import DKDLoss as DKDLoss
@@ -60,6 +64,7 @@ from .losses.softmax import log_softmax as log_softmax
 from .losses.uld import mask_padding as mask_padding
 from .losses.uld import uld as uld
 from .show import plots as plots
+from .show.cards import claim as claim
 from .show.hidden_layers import hidden_layers_explorer as hidden_layers_explorer
 from .show.peaks import peaks_explorer as peaks_explorer
 from .show.race import distillation_race as distillation_race

@@ -113,6 +113,14 @@ def pair(**more):
     } | more
 
 
+def reads_3(logits, data):
+    return (logits.argmax(1) == 3).float().mean()
+
+
+def own_loss(student_logits, teacher_logits, T, alpha):
+    return alpha * T * (student_logits - teacher_logits).square().mean()
+
+
 def grid(**more):
     return {
         "student": kd.mlp(2),
@@ -124,6 +132,7 @@ def grid(**more):
         "on": "train",
         "start": None,
         "checkpoints": 1,
+        "metrics": [reads_3],
         "at_once": None,
         "optimiser": "adam",
         "schedule": "cosine",
@@ -219,6 +228,7 @@ RIGHT = {
         "seed": 0,
         "long_prompts": "error",
     },
+    "OwnLoss": lambda: {"function": own_loss, "temperature": 4.0, "alpha": 0.9},
     "Peers": lambda: {"count": 2},
     "Rationales": lambda: {"wrong": 0.1, "seed": 0},
     "Relations": lambda: {
@@ -228,7 +238,12 @@ RIGHT = {
         "query_key": 1.0,
         "value": 1.0,
     },
-    "Runs": lambda: {"tasks": [task()], "frame": runs().frame, "students": runs().students},
+    "Runs": lambda: {
+        "tasks": [task()],
+        "frame": runs().frame,
+        "students": runs().students,
+        "metrics": ["reads_3"],
+    },
     "SquaredError": lambda: {"alpha": 0.9},
     "TokenLoss": lambda: {
         "divergence": kd.forward_kl,
@@ -241,7 +256,7 @@ RIGHT = {
     "align": lambda: {"student_offsets": [(0, 2), (2, 5)], "teacher_offsets": [(0, 5)]},
     "check": lambda: {"name": "04.1", "attempt": ...},
     "cka": lambda: {"x": z(5, 3), "y": z(5, 2)},
-    "claim": lambda: {"sentence": "it helps", "comparison": estimate() > 0},
+    "claim": lambda: {"sentence": "it helps", "comparison": estimate() > 0, "axis": None},
     "compare": lambda: {"estimates": {"a": estimate()}, "delta": 0.5},
     "completions": lambda: {
         "model": llama(),

@@ -2,6 +2,8 @@
 catches a bad example."""
 
 import base64
+import functools
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,8 +12,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from kdlab.lessons.predict import questions
+
 LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-HEADINGS = ["Your turn", "Takeaways", "Check yourself", "Further reading"]
+HEADINGS = ["Takeaways", "Check yourself", "Further reading"]
+# lessons in the second edition's form; the others follow
+SECOND = {"00", "01", "02", "03"}
 NBVAL_OFF = re.compile(
     r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE
 )
@@ -141,24 +147,112 @@ def portable(notebook, name):
     ]
 
 
-def rhythm(notebook, name):
-    text, program = source(notebook, "markdown"), source(notebook, "code")
-    first = notebook.cells[0].source if notebook.cells[0].cell_type == "markdown" else ""
-    title = first.strip().splitlines()[0].strip() if first.strip() else ""
+def second(rule):
+    """A rule for lessons of the second edition alone."""
+
+    @functools.wraps(rule)
+    def kept(notebook, name):
+        return rule(notebook, name) if name[:2] in SECOND else []
+
+    return kept
+
+
+@second
+def first_screen(notebook, name):
+    """Two or three sentences and a picture; then what it is good for."""
+    heads = [i for i, c in enumerate(notebook.cells) if re.search(r"^## ", c.source, re.MULTILINE)]
+    opening = notebook.cells[: min(heads, default=None)]
+    words = "\n".join(cell.source for cell in opening if cell.cell_type == "markdown")
+    pictured = any(
+        "image/png" in out.get("data", {})
+        for cell in opening
+        if cell.cell_type == "code"
+        for out in cell.outputs
+    )
     required = {
-        "a title, '# …'": title.startswith("# "),
-        "a question as its title": title.endswith("?") or name.startswith("00"),
-        "the minutes it takes, in the first cell": re.search(r"\d\s*min(ute)?s?\b", first),
-        "what to have done before ('Before …'), in the first cell": "Before" in first,
-        "a prediction, kd.predict( or <details>": "kd.predict(" in program or "<details" in text,
-        "a claim, kd.claim(": "kd.claim(" in program,
-        "two exercises, kd.check(": program.count("kd.check(") >= 2,
-        **{f"a heading '{h}'": re.search(rf"^#+ .*{h}", text, re.MULTILINE) for h in HEADINGS},
+        "a picture before the first section": pictured,
+        "a first cell without formulas": "$" not in notebook.cells[0].source,
+        "what you will be able to do": "You will be able to" in words,
     }
     return [f"lacks {what}" for what, found in required.items() if not found]
 
 
-RULES = [executed, clean_outputs, alt_text, short_cells, no_installs, compared, portable, rhythm]
+@second
+def brief(notebook, name):
+    text, program = source(notebook, "markdown"), source(notebook, "code")
+    words = len(re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text).split())
+    wide = [line for line in program.splitlines() if len(line) > 88]
+    claims, drawn = (
+        program.count("kd.claim("),
+        re.findall(r"\bplt\.|matplotlib|\.subplots", program),
+    )
+    return [
+        *([f"{words} words of prose, at most 1,250"] if words > 1250 else []),
+        *([f"{claims} claims, at most 5"] if claims > 5 else []),
+        *[f"a line of {len(line)} characters, at most 88" for line in wide],
+        *([f"{drawn[0]} in a cell: pictures live in kdlab/lessons/figures"] if drawn else []),
+    ]
+
+
+@second
+def built(notebook, name):
+    """Asked before it is answered, and written by the learner."""
+    text, program = source(notebook, "markdown"), source(notebook, "code")
+    everything = " ".join(strings(notebook))
+    required = {
+        "a question by its name, kd.predict(": re.search(r'kd\.predict\("\d\d\.[a-z]"\)', program),
+        "two functions of the learner's, kd.yours(": program.count("kd.yours(") >= 2
+        or name.startswith("00"),
+        "the answer in one sentence ('## The answer' and a quotation)": re.search(
+            r"^## The answer\n+> \*\*", text, re.MULTILINE
+        ),
+    }
+    told = [
+        letter
+        for letter, asked in questions().items()
+        if asked.because in everything or html.escape(asked.because) in everything
+    ]
+    return [f"lacks {what}" for what, found in required.items() if not found] + [
+        f"tells the answer to {letter}" for letter in told
+    ]
+
+
+def rhythm(notebook, name):
+    text, program = source(notebook, "markdown"), source(notebook, "code")
+    opening = notebook.cells[: 6 if name[:2] in SECOND else 1]
+    first = "\n".join(cell.source for cell in opening if cell.cell_type == "markdown")
+    title = first.strip().splitlines()[0].strip() if first.strip() else ""
+    headings = HEADINGS if name[:2] in SECOND else ["Your turn", *HEADINGS]
+    required = {
+        "a title, '# …'": title.startswith("# "),
+        "a question as its title": title.endswith("?"),
+        "the minutes it takes, at the beginning": re.search(r"\d\s*min(ute)?s?\b", first),
+        "what to have done before ('Before …'), at the beginning": "Before" in first,
+        "a prediction, kd.predict(": "kd.predict(" in program,
+        "a claim, kd.claim(": "kd.claim(" in program,
+        "two exercises, kd.check( or kd.yours(": len(re.findall(r"kd\.(?:check|yours)\(", program))
+        >= 2,
+        **{
+            f"a heading '{h}'": re.search(rf"^#+ .*{h}|<b>{h}", text, re.MULTILINE)
+            for h in headings
+        },
+    }
+    return [f"lacks {what}" for what, found in required.items() if not found]
+
+
+RULES = [
+    executed,
+    clean_outputs,
+    alt_text,
+    short_cells,
+    no_installs,
+    compared,
+    portable,
+    rhythm,
+    first_screen,
+    brief,
+    built,
+]
 
 
 def test_there_are_lessons():
@@ -193,11 +287,17 @@ FIGURE = f"<figure>{PNG.format('a rising line')}<figcaption>It rises.</figcaptio
 def good():
     """A made-up lesson with nothing wrong."""
     cells = [
-        new_markdown_cell("# 01 · Why not?\n5 minutes on a laptop. Before: lesson 00."),
-        new_code_cell("kd.predict('more or less?')"),
+        new_markdown_cell("# 01 · Why not?\nA small model learns from a big one."),
+        new_code_cell("lab = kd.setup(seed=0)"),
+        new_code_cell("figures.digits(task)"),
+        new_markdown_cell(
+            "**You will be able to** say why. 5 minutes on a laptop. Before: lesson 00."
+        ),
+        new_code_cell('kd.predict("01.a")'),
+        new_markdown_cell("## Build it"),
+        new_code_cell('a = kd.yours("01.1", a)\nb = kd.yours("01.2", b)'),
         new_code_cell("kd.claim('more', gain > 0)"),
-        new_markdown_cell("## Your turn"),
-        new_code_cell("kd.check('a', 1)\nkd.check('b', 2)"),
+        new_markdown_cell("## The answer\n\n> **Because it helps.**\n"),
         new_markdown_cell(
             "## Takeaways\n## Check yourself\n## Further reading\nhttps://a.org/home/page"
         ),
@@ -271,7 +371,18 @@ BAD = [
     (rhythm, "Before", lambda nb, cell: replace(nb, "Before", "Then")),
     (rhythm, "prediction", lambda nb, cell: replace(nb, "kd.predict", "print")),
     (rhythm, "claim", lambda nb, cell: replace(nb, "kd.claim", "print")),
-    (rhythm, "exercises", lambda nb, cell: replace(nb, "kd.check('b'", "print('b'")),
+    (rhythm, "exercises", lambda nb, cell: replace(nb, 'kd.yours("01.2"', 'print("b"')),
+    (first_screen, "picture", lambda nb, cell: cell.update(outputs=[])),
+    (first_screen, "formulas", lambda nb, cell: replace(nb, "A small model", "$x$")),
+    (first_screen, "able", lambda nb, cell: replace(nb, "You will be able", "Now")),
+    (brief, "words", lambda nb, cell: replace(nb, "Build it", "many words " * 630)),
+    (brief, "claims", lambda nb, cell: cell.update(source="kd.claim()\n" * 5)),
+    (brief, "characters", lambda nb, cell: cell.update(source="x" * 89)),
+    (brief, "pictures live", lambda nb, cell: cell.update(source="plt.plot(x)")),
+    (built, "by its name", lambda nb, cell: replace(nb, "01.a", "more or less?")),
+    (built, "learner's", lambda nb, cell: replace(nb, "kd.yours", "kd.check")),
+    (built, "one sentence", lambda nb, cell: replace(nb, "> **", "")),
+    (built, "tells", lambda nb, cell: replace(nb, "Build it", questions()["03.a"].because)),
     *[(rhythm, h, lambda nb, cell, h=h: replace(nb, f"## {h}", h)) for h in HEADINGS],
 ]
 

@@ -27,6 +27,10 @@ def mask(text):
             '<img alt="a" src="data:image/png;base64,aaaa">',
         ),
         (
+            '<img alt="gain +0.71 ± 0.31 (> 0)" src="data:image/svg+xml;base64,PHN2+/=">',
+            '<img alt="gain +0.69 ± 0.28 (> 0)" src="data:image/svg+xml;base64,aaaa">',
+        ),
+        (
             "kdlab on cpu · 2 threads · float32 weights · scale quick · seed 0",
             "kdlab on NVIDIA H200 · 8 threads · float32 weights · scale full · seed 0",
         ),
@@ -55,7 +59,8 @@ def test_masked(old, new):
             '<img alt="falls" src="data:image/png;base64,aa">',
         ),
         ("kdlab on cpu · seed 0", "kdlab on cpu · seed 1"),
-        ("holds", "Claim does not hold"),
+        ("Claim (helps): a", "Claim (helps a little): a"),
+        ("Claim (holds): a", "Claim (does not hold here): a"),
         ("T 4", "T 8"),
     ],
 )

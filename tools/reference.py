@@ -116,6 +116,10 @@ def texts(path):
     """{name: the first line of its docstring} of a file; "" stands for the file itself."""
     module = ast.parse(path.read_text(encoding="utf-8"))
     found = {item.name: ast.get_docstring(item) for item in module.body if hasattr(item, "name")}
+    for item, after in itertools.pairwise(module.body):  # a constant's words stand below it
+        words = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(item, ast.AnnAssign) and isinstance(words, ast.Constant):
+            found[item.target.id] = str(words.value)
     found[""] = ast.get_docstring(module)
     return {name: text.splitlines()[0] for name, text in found.items() if text}
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kdlab.base.arguments import whole
+from kdlab.base.repeats import fresh
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def setup(seed: int = 0) -> Lab:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # a debugging aid that costs a tenth of each step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    random.seed(fresh(seed))
+    np.random.seed(fresh(seed) % 2**32)
+    torch.manual_seed(fresh(seed))
     chosen = Lab(device, torch.float32, torch.get_num_threads(), scale, seed)
     print(chosen)
     return chosen

@@ -14,6 +14,7 @@ import torch
 from kdlab.base import arguments
 from kdlab.base.extras import needs
 from kdlab.base.lab import device
+from kdlab.base.repeats import fresh
 from kdlab.data import multiview, sums
 from kdlab.data.images import _image_set
 
@@ -129,7 +130,7 @@ def load(
          train 1168, validation 270, test 359, transfer 1168)
     """
     name, noise = arguments.place("load", "name", name), arguments.share("load", "noise", noise)
-    seed = arguments.whole("load", "seed", seed)
+    seed = fresh(arguments.whole("load", "seed", seed))
     made = {"digits": _digits, "multiview": lambda: multiview.pools(seed), "sums": sums.pools}
     if name in made and not (image is None and label is None and resize is None):
         raise ValueError(

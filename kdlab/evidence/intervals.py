@@ -1,6 +1,9 @@
-"""How sure: an estimate over units with its interval, and the four verdicts."""
+"""How sure: an estimate over units with its interval, and what it lets one say."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,10 @@ SHARES = (
     "agreement",
     "teacher_accuracy",
 )
+DELTA: Mapping[str, float] = MappingProxyType({"points": 0.5, "%": 0.5, "nats": 0.05})
+"""The difference too small to care about, by measure: one for the whole course."""
+# what may stand beside an estimate: its kind and its bound
+RELATION = re.compile(r"(>|<|within ±) ?(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -69,21 +76,31 @@ class Estimate:
             from scipy import stats
         n = len(self.values)
         level = 0.95 ** (1 / cells)
-        return float(stats.t.ppf((1 + level) / 2, n - 1) * self.values.std(ddof=1) / np.sqrt(n))
+        return float(stats.t.ppf((1 + level) / 2, n - 1)) * self.standard_error()
 
     def interval(self, cells: int = 1) -> tuple[float, float]:
         """(low, high) of the 95 % interval."""
         return self.mean - self.half_width(cells), self.mean + self.half_width(cells)
 
-    def verdict(self, delta: float = 0.0, cells: int = 1) -> str:
-        """ "no difference" (the interval lies inside ±delta), "helps", "hurts" or "cannot tell".
+    def verdict(self, delta: float | None = None, cells: int = 1) -> str:
+        """In words: "helps", "hurts", either with " a little", "no difference" or "cannot tell".
 
-        The first is an equivalence test: delta is the difference too small to care about, chosen
-        beforehand."""
+        "helps" and "hurts": the interval excludes 0; "a little" where it lies inside ±delta.
+        "no difference": it holds 0 and lies inside ±delta, which is an equivalence test.
+        delta: the difference too small to care about, chosen beforehand; where it is left out, the
+        measure's own in `DELTA`, and 0 for a measure without one. cells: see `half_width`."""
+        if delta is None:
+            delta = DELTA.get(self.measure, 0.0)
+        arguments.number("verdict", "delta", delta, low=0)
         low, high = self.interval(cells)
-        if -delta <= low and high <= delta and delta > 0:
-            return "no difference"
-        return "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
+        inside = delta > 0 and -delta <= low and high <= delta
+        if low > 0 or high < 0:
+            return ("helps" if low > 0 else "hurts") + (" a little" if inside else "")
+        return "no difference" if inside else "cannot tell"
+
+    def standard_error(self) -> float:
+        """The standard error of the mean over the units."""
+        return float(self.values.std(ddof=1) / np.sqrt(len(self.values)))
 
     def __sub__(self, other):
         arguments.instance("Estimate", "what is subtracted", other, Estimate, "an Estimate")
@@ -130,6 +147,8 @@ class Estimate:
 class Comparison:
     """An estimate beside a bound; true where the whole 95 % interval is on the bound's side.
 
+    relation: "> 3", "< 3" or "within ±3".
+
     >>> gain = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 1)
     >>> bool(gain > 0), bool(gain > 1)
     (True, False)
@@ -141,17 +160,44 @@ class Comparison:
 
     def __post_init__(self):
         arguments.instance("Comparison", "estimate", self.estimate, Estimate, "an Estimate")
+        relation = arguments.text("Comparison", "relation", self.relation)
+        if not RELATION.fullmatch(relation):
+            raise ValueError(
+                "Comparison: relation must be such as '> 0', '< 0' or 'within ±0.5', "
+                f"got {relation!r}"
+            )
+
+    @property
+    def wanted(self) -> tuple[float, float]:
+        """(low, high) of where the whole interval is wanted; one of them may be infinite."""
+        kind, bound = RELATION.fullmatch(self.relation).groups()  # type: ignore[union-attr]
+        bound = float(bound)
+        return {">": (bound, np.inf), "<": (-np.inf, bound)}.get(kind, (-bound, bound))
+
+    @property
+    def margin(self) -> float:
+        """Standard errors from the mean to the nearest bound, negative on its wrong side.
+
+        >>> gain = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain")
+        >>> round((gain > 0).margin, 2), round((gain < 0).margin, 2)
+        (4.9, -4.9)
+        """
+        low, high = self.wanted
+        room = min(self.estimate.mean - low, high - self.estimate.mean)
+        error = self.estimate.standard_error()
+        return float(room / error if error else np.sign(room) * np.inf if room else 0.0)
 
     def __bool__(self):
         return self.holds
 
 
-def compare(estimates: dict[Any, Estimate], delta: float = 0.0) -> pd.DataFrame:
+def compare(estimates: dict[Any, Estimate], delta: float | None = None) -> pd.DataFrame:
     """Many cells at once: a frame with mean, low, high and verdict.
 
     The intervals are widened so that all hold together.
 
-    estimates: {cell: Estimate}. delta: the difference too small to care about.
+    estimates: {cell: Estimate}. delta: the difference too small to care about, as in
+    `Estimate.verdict`.
     Source: Šidák 1967 (valid for t-intervals of any correlation).
 
     >>> e = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 1)
@@ -161,7 +207,8 @@ def compare(estimates: dict[Any, Estimate], delta: float = 0.0) -> pd.DataFrame:
     arguments.instance("compare", "estimates", estimates, dict, "a dictionary {cell: Estimate}")
     for e in estimates.values():
         arguments.instance("compare", "each of estimates", e, Estimate, "an Estimate")
-    arguments.number("compare", "delta", delta, low=0)
+    if delta is not None:
+        arguments.number("compare", "delta", delta, low=0)
     n = len(estimates)
     rows = {cell: [e.mean, *e.interval(n), e.verdict(delta, n)] for cell, e in estimates.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "verdict"])

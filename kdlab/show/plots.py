@@ -1,127 +1,50 @@
-"""A picture with a caption: the house style, and figures that carry their alt text with them."""
+"""Pictures with a caption: a lesson's building blocks, and the first edition's plots.
 
-import base64
-import html
-import io
+The blocks (curves, images with bars, strips, heat, tokens) live in files of their own and are
+offered here, as `kd.plots`."""
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from kdlab.base.extras import needs
+from kdlab.show.answers import bars as bars
+from kdlab.show.answers import images_with_bars as images_with_bars
+from kdlab.show.curves import Curve as Curve
+from kdlab.show.curves import curves as curves
+from kdlab.show.curves import learning as learning
+from kdlab.show.heat import heat as heat
+from kdlab.show.picture import COLOURS as COLOURS
+from kdlab.show.picture import STYLE as STYLE
+from kdlab.show.picture import Picture as Picture
+from kdlab.show.picture import axes as axes
+from kdlab.show.picture import plt as plt
+from kdlab.show.picture import style as style
+from kdlab.show.strips import strip as strip
+from kdlab.show.strips import strips as strips
+from kdlab.show.texts import Texts as Texts
+from kdlab.show.tokens import tokens as tokens
 
 with needs("course", asked="plots", why="pictures need"):
-    import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
 
-# Okabe and Ito 2008: told apart with every common colour blindness
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-STYLE = {
-    "figure.figsize": (7, 4),
-    "figure.dpi": 110,
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
-    "lines.linewidth": 2,
-    "axes.titlesize": 12,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": "white",
-}
 VERDICTS = {
     "helps": "#0072B2",
+    "helps a little": "#A6CBE5",
     "no difference": "#F2F2F2",
     "cannot tell": "#B9B9B9",
+    "hurts a little": "#F0BF9B",
     "hurts": "#D55E00",
 }
-SIGNS = {"helps": "+", "no difference": "=", "cannot tell": "?", "hurts": "−"}
-
-
-class Picture:
-    """A finished figure with a caption and alt text: an HTML figure, a PNG, a line of text.
-
-    Bytes and words travel together: JupyterLab (also for an untrusted notebook), nbconvert and a
-    static site all show the alt text only in this form.
-
-    >>> with style():
-    ...     fig, ax = plt.subplots()
-    >>> Picture(fig, "A caption.", "An empty plot.")
-    Figure: A caption. [An empty plot.]
-    """
-
-    def __init__(self, figure: Any, caption: str, alt: str) -> None:
-        if not isinstance(figure, Figure):
-            raise TypeError(
-                f"Picture: figure must be a matplotlib Figure, got {type(figure).__name__}"
-            )
-        if not caption.strip() or not alt.strip():
-            raise ValueError("Picture: caption and alt must say something")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        plt.close(figure)
-        self.png, self.caption, self.alt = buffer.getvalue(), caption, alt
-
-    def __repr__(self):
-        return f"Figure: {self.caption} [{self.alt}]"
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        data = base64.b64encode(self.png).decode()
-        figure = (
-            f'<figure><img alt="{html.escape(self.alt)}" src="data:image/png;base64,{data}" '
-            f'style="max-width:100%"><figcaption>{html.escape(self.caption)}</figcaption></figure>'
-        )
-        return {"text/html": figure, "image/png": data, "text/plain": repr(self)}
-
-
-class Texts:
-    """What models wrote, side by side: {name: text}, with a caption; as plain text without it.
-
-    >>> Texts({"teacher": "def f(x):"}, "One sample.")
-    Texts: One sample. [teacher]
-    """
-
-    def __init__(self, texts: Any, caption: str) -> None:
-        self.texts, self.caption = dict(texts), caption
-
-    def __repr__(self):
-        return f"Texts: {self.caption} [{', '.join(self.texts)}]"
-
-    def _repr_html_(self):
-        style = "text-align:left;vertical-align:top;white-space:pre-wrap"
-        rows = "".join(
-            f"<tr><th style='{style}'>{html.escape(name)}</th>"
-            f"<td style='{style}'><samp>{html.escape(text)}</samp></td></tr>"
-            for name, text in self.texts.items()
-        )
-        return f"<table>{rows}</table><p>{html.escape(self.caption)}</p>"
-
-
-def style() -> Any:
-    """The house style as a context: readable on a projector, safe for colour-blind readers.
-
-    >>> with style():
-    ...     plt.rcParams["font.size"]
-    12.0
-    """
-    return plt.rc_context(STYLE)
-
-
-@style()
-def axes(
-    rows: int = 1, columns: int = 1, figsize: tuple[float, float] | None = None, **options: Any
-) -> Any:
-    """A figure and its axes in the house style, figsize in inches: (figure, axes).
-
-    Pyplot does not know it, so nothing is left open where a `Picture` is not made of it.
-
-    >>> fig, ax = axes(figsize=(5, 3))
-    >>> plt.get_fignums()
-    []
-    """
-    figure = Figure(figsize=figsize)
-    return figure, figure.subplots(rows, columns, **options)
+SIGNS = {
+    "helps": "+",
+    "helps a little": "(+)",
+    "no difference": "=",
+    "cannot tell": "?",
+    "hurts a little": "(−)",
+    "hurts": "−",
+}
 
 
 @style()
@@ -340,7 +263,7 @@ def verdict_map(
         )
         for i, line in enumerate(found):
             for j, (mean, verdict) in enumerate(line):
-                dark = verdict in ("no difference", "cannot tell") or gone[i][j]
+                dark = verdict not in ("helps", "hurts") or gone[i][j]
                 ink = "black" if dark else "white"
                 text = (
                     "×"
@@ -365,7 +288,7 @@ def verdict_map(
     if diverged:
         handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor="grey"))
         words.append("× diverged")
-    fig.legend(handles, words, loc="outside lower center", ncols=len(words), fontsize=10)
+    fig.legend(handles, words, loc="outside lower center", ncols=4, fontsize=10)
     return Picture(fig, caption, alt)
 
 

@@ -64,7 +64,10 @@ def _objective(value):
                 f"sweep: objective must be an instance of {value.__name__}: {error}"
             ) from error
     if not isinstance(value, Objective):
-        raise TypeError(f"sweep: objective must be such as KDLoss() or HardLabels(), got {value!r}")
+        own = f"; a loss of your own is kd.OwnLoss({name_of(value)})" if callable(value) else ""
+        raise TypeError(
+            f"sweep: objective must be such as KDLoss() or HardLabels(), got {value!r}{own}"
+        )
     return value
 
 

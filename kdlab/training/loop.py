@@ -7,8 +7,11 @@ import time
 import torch
 
 from kdlab.base.lab import device
+from kdlab.base.repeats import fresh
 from kdlab.evidence import metrics
-from kdlab.training.axes import build
+from kdlab.losses.own import OwnLoss
+from kdlab.losses.protocol import Objective
+from kdlab.training.axes import build, name_of
 from kdlab.training.capture import Captured
 from kdlab.training.replicas import Replicas, threads_for
 from kdlab.training.stepper import Stepper
@@ -48,15 +51,13 @@ def train_stack(runs, stack, experiment, bar):
     where = torch.tensor([(run.task, run.nth_seed) for run in stack.runs], device=device())
     unit, nth = where.T
     answers = experiment.answers(stack.objective)
-    students = Replicas(_students(stack, experiment, x, answers), [r.seed for r in stack.runs])
+    seeds = [fresh(run.seed) for run in stack.runs]
+    students = Replicas(_students(stack, experiment, x, answers), seeds)
     teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
     steps = math.ceil(n / stack.batch) * stack.epochs
     stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
     one_step = _one_step(stepper, stack.objective, teacher, x, y)
-    marks = {
-        math.ceil(stack.epochs * (i + 1) / experiment.checkpoints)
-        for i in range(experiment.checkpoints)
-    }
+    marks = marked(experiment.checkpoints, stack.epochs)
     began, recorded = time.perf_counter(), -1
     students.base.train()
     try:
@@ -70,18 +71,32 @@ def train_stack(runs, stack, experiment, bar):
                 found["diverged"] |= ~terms["loss"].isfinite()
                 means = {name: total / n for name, total in terms.items()}
                 means["seconds"] = torch.full((len(students),), spent)
-                runs.record(stack, number, means, found)
+                runs.record(stack, number, means, found, stepper.t)
                 recorded = number
             bar.update(len(students))
     except KeyboardInterrupt:
         reached = stack.epochs * stepper.t / stepper.steps  # may end in a fraction
         if reached > recorded:
-            runs.record(stack, reached, {}, validate(students, experiment, unit, teacher))
+            found = validate(students, experiment, unit, teacher)
+            runs.record(stack, reached, {}, found, stepper.t)
         raise
     finally:
         if isinstance(one_step, Captured):
             one_step.free()
         runs.keep(students)
+
+
+def marked(checkpoints, epochs):
+    """The epochs at whose end a row is recorded: that many, evenly spaced, or those of a list.
+
+    The last is always one; a list may go further.
+
+    >>> sorted(marked(2, 5)), sorted(marked([1, 2, 10], 5))
+    ([3, 5], [1, 2, 5])
+    """
+    if isinstance(checkpoints, int):
+        return {math.ceil(epochs * (i + 1) / checkpoints) for i in range(checkpoints)}
+    return {epoch for epoch in checkpoints if epoch < epochs} | {epochs}
 
 
 def _one_step(stepper, objective, teacher, x, y):
@@ -106,8 +121,14 @@ def _of_kdlab(objective):
     >>> from kdlab import KDLoss
     >>> _of_kdlab(KDLoss()), _of_kdlab(type("Mine", (KDLoss,), {"__module__": "mine"})())
     (True, False)
+    >>> _of_kdlab(OwnLoss(torch.nn.functional.kl_div))
+    False
     """
-    parts = [type(objective), *(v for v in vars(objective).values() if callable(v))]
+    held = vars(objective).values()
+    inner = [v for v in held if isinstance(v, Objective)]
+    if isinstance(objective, OwnLoss) or not all(map(_of_kdlab, inner)):
+        return False
+    parts = [type(objective), *(v for v in held if callable(v))]
     owners = (getattr(p, "__module__", None) or type(p).__module__ for p in parts)
     return all(owner.split(".")[0] in ("kdlab", "torch") for owner in owners)
 
@@ -119,10 +140,10 @@ def _students(stack, experiment, x, answers):
     for run in stack.runs:
         task = experiment.tasks[run.task]
         if experiment.start is None:
-            module = build(stack.student, task, run.seed)
+            module = build(stack.student, task, fresh(run.seed))
         else:
             module = experiment.start.module(unit=task.unit, seed=run.seed)
-        modules.append(stack.objective.prepare(module, x[:1], first, run.seed))
+        modules.append(stack.objective.prepare(module, x[:1], first, fresh(run.seed)))
     return modules
 
 
@@ -158,8 +179,26 @@ def validate(students, experiment, unit, teacher):
     if seen is not None:
         found["agreement"] = metrics.agreement(logits, seen)
         found["teacher_accuracy"] = metrics.accuracy(seen, labels)
-    found["diverged"] = ~(metrics.sound(logits) & _finite_weights(students))
+    sound = metrics.sound(logits)
+    for metric in experiment.metrics:
+        found[name_of(metric)] = _measured(metric, logits, sound, experiment.tasks, unit)
+    found["diverged"] = ~(sound & _finite_weights(students))
     return found
+
+
+def _measured(metric, logits, sound, tasks, unit):
+    """The reader's metric of each replica, (R,); NaN where the logits can't be judged."""
+    values = [math.nan] * len(logits)
+    for r in sound.nonzero().flatten().tolist():
+        value = metric(logits[r], tasks[int(unit[r])].validation)
+        try:
+            values[r] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"sweep: metrics must return a share, one number, got {value!r:.60} from "
+                f"{name_of(metric)}"
+            ) from error
+    return torch.tensor(values, device=logits.device)
 
 
 def _finite_weights(students):

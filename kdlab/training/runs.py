@@ -1,6 +1,7 @@
 """What came out: a tidy frame of every run, the trained students, and the ways to read them."""
 
 import copy
+import json
 import os
 import warnings
 from collections.abc import Callable, Sequence, ValuesView
@@ -22,12 +23,10 @@ from kdlab.training import store
 from kdlab.training.axes import name_of
 
 CELL = ["student", "objective", "batch", "epochs", "lr", "temperature", "alpha"]
-
-
-def _shown(metric):
-    """A metric's name and the factor it is shown with: shares, as functions give, in per cent."""
-    name = metric if isinstance(metric, str) else name_of(metric).replace("_", " ")
-    return name, 100 if metric in SHARES or name != metric else 1
+MEASURED = (*SHARES, "nll")  # on validation
+# those of every frame, whatever was learnt
+COLUMNS = (*CELL, "run", "unit", "seed", "epoch", "steps", "seconds", "diverged", *MEASURED)
+COLUMNS += ("loss", "soft", "hard", "hidden")
 
 
 def _diverged(frame):
@@ -44,9 +43,10 @@ class Runs:
     """The runs of a grid: `frame` holds one row a run and checkpointed epoch.
 
     Its columns are cell, unit, seed, loss terms and validation metrics (accuracy, nll in nats, ece,
-    agreement with the teacher). len() counts runs. Made by `train`, `distill` and `sweep`; select
-    with `where` and `best`, read with `summary`, `estimate`, `minus`, draw with kd.plots, keep with
-    `save` and `Runs.load`.
+    agreement with the teacher, and what `sweep(metrics=[…])` asked for). len() counts runs. Made by
+    `train`, `distill` and `sweep`; select with `where` and `best`, read with `summary`, `estimate`,
+    `minus`, `curve`, draw with kd.plots, keep with `save` and `Runs.load`. metrics: names of the
+    columns that functions of the reader's own measured, shares in [0, 1].
 
     A run whose loss, validation logits or weights are not finite at its last epoch has diverged:
     the column `diverged` says so, its metrics are NaN, and no mean is taken over it or past it.
@@ -58,7 +58,11 @@ class Runs:
     """
 
     def __init__(
-        self, tasks: Any = (), frame: pd.DataFrame | None = None, students: Any = None
+        self,
+        tasks: Any = (),
+        frame: pd.DataFrame | None = None,
+        students: Any = None,
+        metrics: Sequence[str] = (),
     ) -> None:
         listed = isinstance(tasks, (list, tuple, ValuesView))
         if not listed or not all(hasattr(task, "unit") for task in tasks):
@@ -71,6 +75,7 @@ class Runs:
             arguments.instance("Runs", "students", students, dict, "a dictionary {run: student}")
         self.tasks = {task.unit: task for task in tasks}
         self.frame = pd.DataFrame() if frame is None else frame
+        self.metrics = arguments.listed("Runs", "metrics", metrics, "a list of columns' names")
         # run → a function that makes its module
         self.students = {} if students is None else students
         self._pending: list[dict] = []
@@ -92,9 +97,17 @@ class Runs:
     # --- filled by the loop ---
 
     def record(
-        self, stack: Any, epoch: float, terms: dict[str, Tensor], found: dict[str, Tensor]
+        self,
+        stack: Any,
+        epoch: float,
+        terms: dict[str, Tensor],
+        found: dict[str, Tensor],
+        steps: int = 0,
     ) -> None:
-        """Add one checkpoint of a stack: terms, metrics and "diverged" are {name: (R,)}."""
+        """Add one checkpoint of a stack: terms, metrics and "diverged" are {name: (R,)}.
+
+        epoch, steps: how many were taken.
+        """
         cell = {
             "student": name_of(stack.student),
             "batch": stack.batch,
@@ -108,7 +121,11 @@ class Runs:
             place = {"run": first + i, "unit": list(self.tasks)[run.task], "seed": run.seed}
             own = {"lr": float(run.lr), "temperature": run.temperature, "alpha": run.alpha}
             self._pending.append(
-                place | cell | own | {"epoch": epoch} | {k: v[i] for k, v in columns.items()}
+                place
+                | cell
+                | own
+                | {"epoch": epoch, "steps": steps}
+                | {k: v[i] for k, v in columns.items()}
             )
 
     def keep(self, replicas: Any) -> None:
@@ -158,9 +175,9 @@ class Runs:
             warnings.warn(f"best: left out cells with diverged runs: {self._said()}", stacklevel=2)
         score = left.groupby(keys, dropna=False)["value"].agg(_mean).dropna().reset_index()
         if score.empty:
-            name = _shown(metric)[0]
+            name = self._shown(metric)[0]
             raise ValueError(f"best: metric {name!r} is NaN in every cell; choose another")
-        score["value"] *= 1 if metric in ("accuracy", "agreement") or callable(metric) else -1
+        score["value"] *= 1 if self._larger_is_better(metric) else -1
         at = (
             score.groupby(per, dropna=False)["value"].idxmax() if per else [score["value"].idxmax()]
         )
@@ -170,7 +187,19 @@ class Runs:
         students = {
             run: self.students[run] for run in dict.fromkeys(frame["run"]) if run in self.students
         }
-        return Runs(self.tasks.values(), frame.reset_index(drop=True), students)
+        return Runs(self.tasks.values(), frame.reset_index(drop=True), students, self.metrics)
+
+    def _own(self, metric):
+        return callable(metric) or metric in self.metrics
+
+    def _larger_is_better(self, metric):
+        return metric in ("accuracy", "agreement") or self._own(metric)
+
+    def _shown(self, metric):
+        """A metric's name and the factor it is shown with: shares, as functions give, in %."""
+        if self._own(metric):
+            return (metric if isinstance(metric, str) else name_of(metric)).replace("_", " "), 100
+        return metric, 100 if metric in SHARES else 1
 
     def _varied(self):
         return [k for k in CELL if self.frame[k].nunique(dropna=False) > 1]
@@ -281,16 +310,20 @@ class Runs:
         return self._one_cell("estimate", metric, on, what)
 
     def _one_cell(self, name, metric, on, what=None):
+        self._refuse_many(name)
+        return self._estimate(self.values(metric, on), metric, on, what)
+
+    def _refuse_many(self, name):
+        """Raise the error for runs of more than one cell, or with one that diverged."""
         if self._varied():
             raise ValueError(
                 f"{name}: these runs differ in {self._varied()}; "
                 "choose one cell with where() or best()"
             )
         self._refuse_diverged(name)
-        return self._estimate(self.values(metric, on), metric, on, what)
 
     def _estimate(self, frame, metric, on, what=None):
-        name, factor = _shown(metric)
+        name, factor = self._shown(metric)
         measure = "%" if factor == 100 else "nats" if metric == "nll" else ""
         units = frame.groupby("unit")
         return Estimate(
@@ -309,6 +342,69 @@ class Runs:
         """
         arguments.instance("minus", "other", other, Runs, "Runs")
         return self._one_cell("minus", metric, on) - other._one_cell("minus", metric, on)
+
+    def curve(
+        self,
+        metric: str | Callable = "accuracy",
+        *,
+        minus: "Runs | None" = None,
+        over: str = "epochs",
+    ) -> dict[float, Estimate]:
+        """A learning curve, {epoch: Estimate}: one cell along its checkpoints, on validation.
+
+        metric: a column, also of the training loss and its terms; or a function that
+        `sweep(metrics=[…])` was given. minus: another arm; then the paired difference to it, unit
+        by unit, at the checkpoints that both have. over: "epochs", or "steps" (batches seen), by
+        which arms of different numbers of images compare. Left out is a checkpoint that an
+        interrupt kept some of the runs from. Refuses runs of more than one cell or with a diverged
+        run, as `estimate` does, and arms without a checkpoint in common.
+
+        >>> from kdlab import load, mlp, splits, train
+        >>> runs = train(mlp(8), splits("digits", 4), epochs=4, checkpoints=[1, 2])
+        >>> list(runs.curve()), list(runs.curve("loss", over="steps"))
+        ([1, 2, 4], [37, 74, 148])
+        """
+        arguments.one_of("curve", "over", over, ("epochs", "steps"))
+        own = self._along(metric, over)
+        if minus is None:
+            return own
+        arguments.instance("curve", "minus", minus, Runs, "Runs")
+        other = minus._along(metric, over)
+        shared = [at for at in own if at in other]
+        if not shared:
+            raise ValueError(
+                f"curve: minus must be runs with a checkpoint at equal {over}, "
+                f"got {list(own)} and {list(other)}; choose them by checkpoints=[…]"
+            )
+        return {at: own[at] - other[at] for at in shared}
+
+    def _along(self, metric, over):
+        """{epoch or steps: Estimate}, in their order."""
+        self._refuse_many("curve")
+        column, at = self._recorded(metric), {"epochs": "epoch", "steps": "steps"}[over]
+        if at not in self.frame:
+            raise ValueError("curve: over must be 'epochs' for these runs: no steps were recorded")
+        validated = self._own(metric) or column in MEASURED
+        what = f"{self._shown(metric)[0]} {'on validation' if validated else 'in training'}"
+        found = {}
+        for place, part in self.frame.assign(value=self.frame[column]).groupby(at):
+            if len(part) == len(self) and part["value"].notna().any():
+                found[int(place) if place == int(place) else place] = self._estimate(
+                    part, metric, "validation", what
+                )
+        return found
+
+    def _recorded(self, metric):
+        """The name of a metric's column, or the error that says which there are."""
+        column = metric if isinstance(metric, str) else name_of(metric)
+        told = self.frame.drop(columns=[*CELL, "epoch"]).dropna(axis=1, how="all")
+        known = list(told.select_dtypes(float))
+        if column not in known:
+            offer = f"; give it to sweep: metrics=[{column}]" if callable(metric) else ""
+            raise ValueError(
+                f"curve: metric must be one that was recorded, of {known}, got {column!r}{offer}"
+            )
+        return column
 
     def estimates(
         self,
@@ -343,7 +439,7 @@ class Runs:
         in a column `diverged`, which stands there only where some run did.
         """
         frame, varied = self.values(metric, on), self._varied()
-        (name, factor), rows = _shown(metric), []
+        (name, factor), rows = self._shown(metric), []
         for cell, part in frame.groupby(varied, dropna=False) if varied else [((), frame)]:
             units, seeds = part["unit"].nunique(), int(part.groupby("unit")["seed"].nunique().min())
             fallen = int(_diverged(part).sum())
@@ -400,12 +496,12 @@ class Runs:
         >>> len(linear.module())
         2
         """
-        forgotten = self.frame.assign(**{k: float("nan") for k in (*SHARES, "nll")})
+        forgotten = self.frame.assign(**{k: float("nan") for k in (*MEASURED, *self.metrics)})
         students = {
             run: partial(lambda s: change(s()).eval(), student)
             for run, student in self.students.items()
         }
-        return Runs(self.tasks.values(), forgotten, students)
+        return Runs(self.tasks.values(), forgotten, students, self.metrics)
 
     # --- keeping ---
 
@@ -425,14 +521,16 @@ class Runs:
             directory,
             self.frame,
             {run: student() for run, student in self.students.items()},
-            {"runs": len(self), "units": list(self.tasks)},
+            {"runs": len(self), "units": list(self.tasks), "metrics": self.metrics},
         )
 
     @classmethod
     def load(cls, directory: str | os.PathLike, students: Any = (), tasks: Any = ()) -> "Runs":
         """What `save` wrote. students: the builders, to use the students again (with tasks)."""
         frame, state = store.load(directory)
-        runs, builders = cls(tasks, frame), {name_of(b): b for b in students}
+        card = json.loads((Path(directory) / "card.json").read_text())
+        runs = cls(tasks, frame, metrics=card.get("metrics", ()))
+        builders = {name_of(b): b for b in students}
         # building draws weights, which are replaced at once
         with torch.random.fork_rng(devices=[]):
             for run, name, unit in runs.last()[["run", "student", "unit"]].itertuples(index=False):

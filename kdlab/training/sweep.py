@@ -1,8 +1,9 @@
 """Experiments: train on labels, distil, sweep a grid; every student comes back as `Runs`."""
 
 import inspect
+import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from kdlab.teachers import outputs
 from kdlab.teachers.live import Live
 from kdlab.training import axes, taught
 from kdlab.training.loop import train_stack
-from kdlab.training.runs import Runs
+from kdlab.training.runs import COLUMNS, Runs
 from kdlab.training.stepper import OPTIMISERS
 
 
@@ -157,7 +158,8 @@ def sweep(
     seeds: int | Sequence[int] = 1,
     on: str = "train",
     start: Runs | None = None,
-    checkpoints: int = 1,
+    checkpoints: int | Sequence[int] = 1,
+    metrics: Sequence[Callable] = (),
     at_once: int | None = None,
     **options: Any,
 ) -> Runs:
@@ -171,11 +173,13 @@ def sweep(
     or a list of them; a seed fixes a student's initial weights, data order and dropout. on:
     "train", or "transfer" for every training image, labelled or not. start: `Runs` whose students
     go on from their weights, matched by unit and seed. checkpoints: rows a run in the frame, evenly
-    spaced. at_once: replicas a stack, chosen by itself when None. options: optimiser
-    ("adam", "adamw", "sgd"), schedule ("cosine", "constant"), clip, momentum, weight_decay. Returns
-    `Runs`; an interrupt (Ctrl-C, ■) returns what is finished so far. Raises TypeError or ValueError
-    where an argument is out of range, the teacher is a student, or its rows don't line up with the
-    data.
+    spaced, or the epochs of a list, such as [1, 2, 5, 10], and the last. metrics: functions
+    (logits (N, C), data) → a share in [0, 1], measured on validation at each checkpoint: a column
+    of the function's name. at_once: replicas a stack, chosen by itself when None. options:
+    optimiser ("adam", "adamw", "sgd"), schedule ("cosine", "constant"), clip, momentum,
+    weight_decay. Returns `Runs`; an interrupt (Ctrl-C, ■) returns what is finished so far. Raises
+    TypeError or ValueError where an argument is out of range, the teacher is a student, or its rows
+    don't line up with the data.
 
     >>> from kdlab import load, mlp
     >>> task = load("digits")
@@ -196,7 +200,8 @@ def sweep(
         temperature=temperature,
         alpha=alpha,
     )
-    checkpoints = arguments.whole("sweep", "checkpoints", checkpoints, least=1)
+    checkpoints = _listed_checkpoints(checkpoints, max(grid["epochs"]))
+    metrics = _listed_metrics(metrics)
     at_once = None if at_once is None else arguments.whole("sweep", "at_once", at_once, least=1)
     _check_options(start, **options)
     _check_seeds(seeds, cohort)
@@ -210,6 +215,7 @@ def sweep(
         options,
         live,
         cohort,
+        metrics,
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
     return _run(experiment, list(axes.stacks(grid, tasks, seeds, at_once, cohort)))
@@ -217,7 +223,7 @@ def sweep(
 
 def _run(experiment, stacks):
     """Train one stack after another; an interrupt keeps what is finished so far."""
-    runs = Runs(experiment.tasks)
+    runs = Runs(experiment.tasks, metrics=[axes.name_of(m) for m in experiment.metrics])
     total = sum(stack.epochs * len(stack.runs) for stack in stacks)
     # said outright: tqdm's notebook bar ignores the variable
     quiet = bool(os.environ.get("TQDM_DISABLE"))
@@ -245,10 +251,11 @@ class Experiment:
     tasks: list[Task]
     on: str
     start: Runs | None
-    checkpoints: int
+    checkpoints: int | list[int]
     options: dict[str, Any]
     live: Live | None
     cohort: int
+    metrics: list[Callable]
     taught: dict[str, Tensor]
     on_validation: Tensor | None
 
@@ -298,6 +305,31 @@ def listed_seeds(seeds):
         return list(range(arguments.whole("sweep", "seeds", seeds)))
     listed = arguments.listed("sweep", "seeds", seeds, "a whole number or a list of them")
     return [arguments.whole("sweep", "seeds", seed) for seed in listed]
+
+
+def _listed_checkpoints(checkpoints, epochs):
+    """How many checkpoints a run has, or the epochs of a list of them."""
+    if isinstance(checkpoints, numbers.Number) or checkpoints is None:
+        return arguments.whole("sweep", "checkpoints", checkpoints, least=1)
+    words = "a whole number or a list of epochs"
+    found = arguments.listed("sweep", "checkpoints", checkpoints, words)
+    if not found:
+        raise ValueError("sweep: checkpoints must hold at least one epoch, got none")
+    return [arguments.whole("sweep", "checkpoints", c, least=1, most=epochs) for c in found]
+
+
+def _listed_metrics(metrics):
+    """The reader's metrics; their names must be columns that are free."""
+    words = "a list of functions (logits, data) → a share"
+    found = arguments.listed("sweep", "metrics", metrics, words)
+    if any(isinstance(metric, type) or not callable(metric) for metric in found):
+        raise TypeError(f"sweep: metrics must be {words}, got {metrics!r:.60}")
+    names = [axes.name_of(metric) for metric in found]
+    if len(set(names)) < len(names) or set(names) & set(COLUMNS):
+        raise ValueError(
+            f"sweep: metrics must have names of their own, which no other column has, got {names}"
+        )
+    return found
 
 
 def _check_options(start=None, optimiser="adam", schedule="cosine", clip=None, **options):

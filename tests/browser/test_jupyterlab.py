@@ -85,7 +85,9 @@ def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
         o for c in code for o in c.outputs if o.get("name") == "stderr"
     ]
     assert any(
-        re.search(r"Claim: .*\nholds", o.get("data", {}).get("text/plain", "") + o.get("text", ""))
+        re.search(
+            r"Claim \([\w ]+\): ", o.get("data", {}).get("text/plain", "") + o.get("text", "")
+        )
         for cell in code
         for o in cell.outputs
     )

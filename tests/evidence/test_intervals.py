@@ -1,11 +1,11 @@
-"""Intervals against scipy's t-tests, their coverage, the four verdicts and what a claim says."""
+"""Intervals against scipy's t-tests, their coverage, and the verdicts they allow."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from kdlab import Comparison, Estimate, claim, compare
+from kdlab import DELTA, Comparison, Estimate, compare
 
 
 def estimate(values, what="gain", measure="points", seeds=2, names=None):
@@ -88,11 +88,15 @@ CENTRED = np.array([-1.0, 0.0, 0.0, 1.0])  # sd 0.8165, t(3) 3.1824: half width 
         (0.5, 1.79, "cannot tell"),
         (2.0, 3.0, "helps"),
         (-2.0, 3.0, "hurts"),
-        (1.5, 2.9, "no difference"),
-        (-1.5, 2.9, "no difference"),
+        (1.5, 2.9, "helps a little"),
+        (-1.5, 2.9, "hurts a little"),
+        (1.5, 2.7, "helps"),
+        (-1.5, 2.7, "hurts"),
+        (1.29, 2.9, "no difference"),
+        (1.30, 2.9, "helps a little"),
     ],
 )
-def test_the_four_verdicts(mean, delta, verdict):
+def test_the_verdicts(mean, delta, verdict):
     assert estimate(CENTRED + mean).verdict(delta) == verdict
     assert compare({"cell": estimate(CENTRED + mean)}, delta).loc["cell", "verdict"] == verdict
 
@@ -100,12 +104,42 @@ def test_the_four_verdicts(mean, delta, verdict):
 def test_a_verdict_takes_the_number_of_cells_into_account():
     found = estimate(CENTRED + 1.5)
     assert found.verdict() == "helps" and found.verdict(cells=10) == "cannot tell"
+    assert found.verdict(2.9) == "helps a little" and found.verdict(2.9, 10) == "cannot tell"
     assert set(compare({i: found for i in range(10)})["verdict"]) == {"cannot tell"}
 
 
 def test_equal_values_are_no_difference_only_within_a_delta():
-    assert estimate(np.zeros(4)).verdict() == "cannot tell"
+    assert estimate(np.zeros(4)).verdict(0) == "cannot tell"
     assert estimate(np.zeros(4)).verdict(0.1) == "no difference"
+
+
+@pytest.mark.parametrize("measure, delta", [("points", 0.5), ("%", 0.5), ("nats", 0.05), ("", 0)])
+def test_a_measure_has_the_courses_delta(measure, delta):
+    """The smallest interval around 0 that it calls no difference, and one a little too wide."""
+    assert DELTA.get(measure, 0) == delta
+    half = stats.t.ppf(0.975, 3) * CENTRED.std(ddof=1) / 2
+    inside, outside = (
+        estimate(CENTRED * width * delta / half, measure=measure) for width in (0.99, 1.01)
+    )
+    assert inside.verdict() == ("no difference" if delta else "cannot tell")
+    assert outside.verdict() == "cannot tell"
+    assert compare({0: inside})["verdict"].tolist() == [inside.verdict()]
+    small = estimate(CENTRED * 0.001 + 0.8 * delta, measure=measure)
+    assert small.verdict() == ("helps a little" if delta else "cannot tell")
+    assert small.verdict(0.5 * delta) == ("helps" if delta else "cannot tell")
+
+
+def test_the_delta_of_the_course_is_not_to_be_changed():
+    with pytest.raises(TypeError):
+        DELTA["points"] = 1.0
+
+
+@pytest.mark.parametrize("delta", [-1, "0.5", np.nan])
+def test_a_delta_that_is_no_width_is_refused(delta):
+    with pytest.raises(ValueError, match="^verdict: delta must be a finite number at least 0, got"):
+        estimate(CENTRED).verdict(delta)
+    with pytest.raises(ValueError, match="^compare: delta must be a finite number at least 0, got"):
+        compare({0: estimate(CENTRED)}, delta)
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -146,49 +180,34 @@ def test_other_units_are_not_paired(names):
         (estimate(CENTRED - 1).within(2.29), False),
     ],
 )
-def test_a_claim_holds_where_the_whole_interval_does(comparison, holds, capsys):
+def test_a_comparison_holds_where_the_whole_interval_does(comparison, holds):
     assert isinstance(comparison, Comparison) and bool(comparison) is holds
-    if holds:
-        claim("a sentence", comparison)
-        assert capsys.readouterr().out.startswith("Claim: a sentence\nholds: gain ")
-    else:
-        with pytest.raises(AssertionError, match="^Claim does not hold: a sentence\ngain "):
-            claim("a sentence", comparison)
-        assert capsys.readouterr().out == ""
 
 
-def test_a_claim_says_what_it_rests_on(capsys):
-    claim("soft targets help", estimate(CENTRED + 2) > 0)
-    assert (
-        capsys.readouterr().out
-        == "Claim: soft targets help\nholds: gain +2.00 ± 1.30 points (> 0); 95 % interval over 4"
-        " splits, each with its own teacher; 2 seeds a split\n"
-    )
-    claim("close", estimate(CENTRED, "nll on test", "nats", seeds=1).within(1.5))
-    assert capsys.readouterr().out.endswith(
-        "nll on test 0.00 ± 1.30 nats (within ±1.5); 95 % interval over 4 splits, each with its own"
-        " teacher; 1 seed a split\n"
-    )
-    given = Estimate(
-        pd.Series(CENTRED + 2), "gain", "points", 0, "splits, all with one given teacher"
-    )
-    claim("it holds for this teacher", given - Estimate(given.values * 0, "nothing", seeds=0) > 0)
-    assert capsys.readouterr().out.endswith(
-        "95 % interval over 4 splits, all with one given teacher\n"
-    )
-    with pytest.raises(
-        AssertionError, match=r"\+0\.00 ± 1\.30 points \(< -1\); 95 % interval over 4 splits"
-    ):
-        claim("no", estimate(CENTRED) < -1)
+@pytest.mark.parametrize(
+    "comparison, wanted, sds",
+    [
+        (estimate(CENTRED + 2) > 0.5, (0.5, np.inf), 1.5),
+        (estimate(CENTRED - 2) > 0, (0, np.inf), -2),
+        (estimate(CENTRED - 2) < -1.25, (-np.inf, -1.25), 0.75),
+        (estimate(CENTRED + 1).within(2.5), (-2.5, 2.5), 1.5),
+        (estimate(CENTRED - 3).within(2.5), (-2.5, 2.5), -0.5),
+    ],
+)
+def test_a_margin_is_counted_in_standard_errors(comparison, wanted, sds):
+    assert comparison.wanted == wanted
+    assert comparison.margin == pytest.approx(sds / stats.sem(CENTRED))
 
 
-@pytest.mark.parametrize("bare", [True, np.bool_(True), 1.0, estimate(CENTRED + 5), None])
-def test_a_claim_needs_an_estimate_beside_a_bound(bare):
-    with pytest.raises(
-        TypeError,
-        match=f"claim: comparison must be an Estimate beside a bound.*{type(bare).__name__}",
-    ):
-        claim("it is so", bare)
+def test_where_all_units_agree_a_margin_has_no_end():
+    assert (estimate(np.ones(4)) > 0).margin == np.inf == -(estimate(np.ones(4)) < 0).margin
+    assert (estimate(np.ones(4)) > 1).margin == 0
+
+
+@pytest.mark.parametrize("relation", ["", "about 3", "> nan", ">= 3", "within 3 and 4"])
+def test_a_relation_that_says_nothing_is_refused(relation):
+    with pytest.raises(ValueError, match="^Comparison: relation must"):
+        Comparison(estimate(CENTRED), relation, True)
 
 
 @pytest.mark.parametrize(
@@ -213,29 +232,3 @@ def test_a_table_keeps_its_cells_in_order():
     table = compare(cells)
     assert table.index.tolist() == list(cells)
     assert table["verdict"].tolist() == ["helps", "hurts", "cannot tell"]
-
-
-def test_on_other_data_a_claim_can_be_a_question(monkeypatch, capsys):
-    up = Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points")
-    monkeypatch.setenv("KDLAB_CLAIMS", "report")
-    claim("it hurts", up < 0)
-    assert "DOES NOT HOLD HERE: gain" in capsys.readouterr().out
-    monkeypatch.delenv("KDLAB_CLAIMS")
-    with pytest.raises(AssertionError, match="Claim does not hold: it hurts"):
-        claim("it hurts", up < 0)
-
-
-@pytest.mark.parametrize(
-    "units, said",
-    [
-        ("splits, each with its own teacher", "2 seeds a split"),
-        ("worlds, each with its own networks", "2 seeds each"),
-    ],
-)
-def test_a_claim_says_what_its_seeds_are_nested_in(units, said, capsys):
-    claim(
-        "it helps",
-        Estimate(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}), "gain", "points", 2, units)
-        > 0,
-    )
-    assert capsys.readouterr().out.rstrip().endswith(f"over 4 {units}; {said}")

@@ -269,6 +269,125 @@ def test_runs_that_are_empty_say_so():
         Runs().summary()
 
 
+# --- learning curves ---
+
+
+def along(values, epochs=(1, 5, 10), **columns):
+    """Runs of one cell; values: (unit, seed, epoch) → accuracy; three steps an epoch."""
+    runs = table([(columns, lambda u, s: 0.0, lambda u, s: 0.0)])
+    once = runs.frame.query("epoch == 10").drop(columns="nll")
+    each = [once.assign(epoch=e, steps=3 * e) for e in epochs]
+    frame = pd.concat(each, ignore_index=True)
+    places = zip(frame["unit"].map(UNITS.index), frame["seed"], frame["epoch"], strict=True)
+    return Runs((), frame.assign(accuracy=[values(*place) for place in places], loss=0.25))
+
+
+RISING = along(lambda u, s, e: 0.01 * u * e + 0.1 * s)
+
+
+def test_a_curve_is_an_estimate_over_units_at_each_checkpoint():
+    found = RISING.curve()
+    assert list(found) == [1, 5, 10] and all(type(e) is int for e in found)
+    for epoch, estimate in found.items():
+        means = [epoch * u + 5 for u in range(4)]  # of two seeds, in %
+        np.testing.assert_allclose(estimate.values[UNITS], means)
+        expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+        np.testing.assert_allclose(estimate.interval(), expected)
+    assert (found[1].what, found[1].measure) == ("accuracy on validation", "%")
+    assert list(RISING.curve(over="steps")) == [3, 15, 30]
+    assert RISING.curve("loss")[5].what == "loss in training"
+    assert RISING.curve("loss")[5].mean == 0.25
+
+
+def test_two_curves_are_paired_by_unit_where_both_have_a_checkpoint():
+    other = along(lambda u, s, e: 0.02 * u * u, epochs=(5, 7, 10))
+    found = RISING.curve(minus=other)
+    assert list(found) == [5, 10] and found[5].measure == "points"
+    for epoch, estimate in found.items():
+        pairs = [epoch * u + 5 for u in range(4)], [2 * u * u for u in range(4)]
+        expected = stats.ttest_rel(*pairs).confidence_interval(0.95)
+        np.testing.assert_allclose(estimate.interval(), expected)
+    assert list(RISING.curve(minus=other, over="steps")) == [15, 30]
+    with pytest.raises(ValueError, match=r"minus must be .* at equal epochs, got \[1, 5, 10\] and"):
+        RISING.curve(minus=along(lambda u, s, e: 0.5, epochs=(3, 4)))
+
+
+def test_arms_of_different_numbers_of_images_meet_at_equal_steps():
+    few = splits("digits", 4, labels_per_class=2, **SMALL)  # 20 images: two steps of 16 an epoch
+    rest = {"batch": 16, "seeds": 1}
+    labels = train(mlp(4), few, epochs=6, checkpoints=[3, 6], **rest)
+    teacher = [torch.zeros(40, 10)] * 4  # 40 images: three steps
+    taught = distill(mlp(4), teacher, few, epochs=4, checkpoints=4, on="transfer", **rest)
+    assert list(labels.curve(over="steps")) == [6, 12]
+    assert list(taught.curve(over="steps")) == [3, 6, 9, 12]
+    found = taught.curve("nll", minus=labels, over="steps")
+    assert list(found) == [6, 12] and found[6].measure == "nats"
+    at = [runs.frame.query("steps == 6").set_index("unit")["nll"] for runs in (taught, labels)]
+    assert found[6].mean == pytest.approx((at[0] - at[1]).mean())
+
+
+def test_a_checkpoint_that_an_interrupt_kept_some_from_is_left_out():
+    frame = RISING.frame
+    reached = frame[(frame["run"] < 4) | (frame["epoch"] < 10)]
+    assert list(Runs((), reached).curve()) == [1, 5]
+    half = frame.assign(epoch=frame["epoch"].replace(10, 5.5))
+    half["loss"] = half["loss"].mask(half["epoch"] == 5.5)  # the epoch was not finished
+    assert list(Runs((), half).curve("loss")) == [1, 5]
+    assert list(Runs((), half).curve()) == [1, 5, 5.5]
+
+
+@pytest.mark.parametrize(
+    "runs, arguments, words",
+    [
+        (MIXED, {}, r"curve: these runs differ in \['objective', 'lr', 'temperature', 'alpha'\]"),
+        (RISING, {"minus": MIXED}, "curve: these runs differ in"),
+        (RISING, {"metric": "nll"}, r"metric must be one that was recorded, of \[.*got 'nll'"),
+        (RISING, {"over": "time"}, r"curve: over must be one of \['epochs', 'steps'\], got 'time'"),
+        (RISING, {"metric": len}, r"got 'len'; give it to sweep: metrics=\[len\]"),
+        (
+            Runs((), RISING.frame.drop(columns="steps")),
+            {"over": "steps"},
+            "over must be 'epochs' for these runs: no steps",
+        ),
+        (
+            Runs((), RISING.frame.assign(diverged=RISING.frame["run"] == 3)),
+            {},
+            "curve: 1 of 8 runs diverged",
+        ),
+    ],
+)
+def test_a_curve_that_cannot_be_drawn_says_why(runs, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        runs.curve(**arguments)
+    with pytest.raises(TypeError, match="curve: minus must be Runs, got int"):
+        RISING.curve(minus=3)
+
+
+def reads_3(logits, data):
+    return (logits.argmax(1) == 3)[data.y == 3].float().mean()
+
+
+def test_a_metric_of_one_s_own_is_a_column_along_the_way(tasks, tmp_path):
+    runs = train(normed, tasks, epochs=4, checkpoints=2, seeds=2, metrics=[reads_3])
+    last = runs.values(reads_3).set_index("run")["value"]  # by the students that were kept
+    np.testing.assert_allclose(runs.last().set_index("run")["reads_3"], last)
+    runs.save(tmp_path / "kept")
+    for some in (runs, runs.where(epochs=4), Runs.load(tmp_path / "kept")):
+        found = some.curve(reads_3)
+        assert list(found) == [2, 4]
+        assert [*map(str, found.values())] == [*map(str, some.curve("reads_3").values())]
+        by_unit = runs.frame.query("epoch == 2").groupby("unit")["reads_3"].mean()
+        np.testing.assert_allclose(found[2].values, 100 * by_unit)
+        assert (found[4].what, found[4].measure) == ("reads 3 on validation", "%")
+        assert str(some.estimate("reads_3")) == str(runs.estimate(reads_3))
+
+
+def test_the_best_by_a_metric_of_one_s_own_has_the_largest():
+    own = [({"lr": lr}, lambda u, s, v=v: v, lambda u, s: 0.0) for lr, v in [(1, 0.3), (2, 0.6)]]
+    frame = table(own).frame.rename(columns={"accuracy": "reads_3"})
+    assert Runs((), frame, metrics=["reads_3"]).best("reads_3").frame["lr"].unique() == [2]
+
+
 def test_a_plot_is_a_picture_and_a_module_of_one_run(runs):
     assert isinstance(kd.plots.curve(runs, "lr", log=True), Picture)
     with pytest.raises(ValueError, match=r"module: {'seed': 0} must name one run, got 8"):

@@ -11,7 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import KDLoss, LabelSmoothing, Runs, convnet, distill, load, mlp, sweep, train
+from kdlab import (
+    KDLoss,
+    LabelSmoothing,
+    Runs,
+    convnet,
+    distill,
+    load,
+    metrics,
+    mlp,
+    sweep,
+    train,
+)
 from kdlab.training.stepper import Stepper
 
 SMALL = {"sizes": (50, 40, 40)}
@@ -35,6 +46,60 @@ def test_checkpoints_are_evenly_spaced_and_the_last_is_the_end(epochs, checkpoin
     once = train(mlp(6), task, epochs=epochs, seeds=2).frame
     for column in ("loss", "nll"):
         np.testing.assert_allclose(runs.last()[column], once[column], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "epochs, checkpoints, expected",
+    [(6, [1, 2, 5], [1, 2, 5, 6]), (3, (3, 1), [1, 3]), (4, range(1, 5), [1, 2, 3, 4])],
+)
+def test_checkpoints_may_be_listed(epochs, checkpoints, expected, task):
+    runs = train(mlp(6), task, epochs=epochs, checkpoints=checkpoints)
+    assert runs.frame["epoch"].tolist() == expected
+
+
+def test_a_list_of_checkpoints_may_go_further_than_a_shorter_budget(task):
+    runs = train(mlp(6), task, epochs=[2, 4], checkpoints=[1, 3], batch=16)
+    found = runs.frame.groupby("epochs")[["epoch", "steps"]].agg(list)
+    assert found["epoch"].to_dict() == {2: [1, 2], 4: [1, 3, 4]}
+    assert found["steps"].to_dict() == {2: [4, 8], 4: [4, 12, 16]}  # 50 images: four an epoch
+
+
+def test_steps_are_counted_up_to_an_interrupt(task, monkeypatch):
+    interrupted_at(monkeypatch, 5)
+    assert train(mlp(6), task, epochs=4, batch=16, checkpoints=4).frame["steps"].tolist() == [4, 5]
+
+
+def first_class(logits, data):
+    return (logits.argmax(1) == 0).float().mean()
+
+
+def test_a_metric_sees_each_student_s_logits_and_its_own_split():
+    tasks = [load("digits", seed=seed, **SMALL) for seed in (0, 1)]
+    seen = []
+
+    def notes(logits, data):
+        seen.append((tuple(logits.shape), data))
+        return (logits.argmax(1) == data.y).float().mean()
+
+    runs = train(mlp(6), tasks, seeds=2, checkpoints=2, metrics=[notes, first_class], **QUICK)
+    np.testing.assert_allclose(runs.frame["notes"], runs.frame["accuracy"])
+    assert {shape for shape, _ in seen} == {(40, 10)} and len(seen) == 8
+    assert all(data is tasks[i // 2 % 2].validation for i, (_, data) in enumerate(seen))
+    guess = runs.module(run=3)(tasks[1].validation.x).argmax(1)
+    assert runs.last()["first_class"][3] == pytest.approx((guess == 0).float().mean().item())
+
+
+def test_a_metric_is_not_asked_about_a_student_that_diverged(task):
+    runs = train(mlp(6), task, lr=1e36, optimiser="sgd", metrics=[first_class], **QUICK)
+    assert runs.frame["diverged"].all() and runs.frame["first_class"].isna().all()
+
+
+def test_a_metric_that_gives_no_number_is_named(task):
+    def rows(logits, data):
+        return logits.argmax(1) == data.y
+
+    with pytest.raises(TypeError, match="sweep: metrics must return a share, .*tensor.* from rows"):
+        train(mlp(6), task, metrics=[rows], **QUICK)
 
 
 def normed(task):
@@ -198,6 +263,38 @@ def labelled(task, label):
         ({"epochs": 2.5}, ValueError, "epochs must be a whole number of at least 1, got 2.5"),
         ({"batch": [16, 0]}, ValueError, "batch must be a whole number of at least 1, got 0"),
         ({"checkpoints": 0}, ValueError, "checkpoints must be a whole number of at least 1, got 0"),
+        (
+            {"checkpoints": [1, 3]},
+            ValueError,
+            r"checkpoints must be a whole number in \[1, 2\], got 3",
+        ),
+        (
+            {"checkpoints": [0, 1]},
+            ValueError,
+            r"checkpoints must be a whole number in \[1, 2\], got 0",
+        ),
+        ({"checkpoints": []}, ValueError, "checkpoints must hold at least one epoch, got none"),
+        (
+            {"checkpoints": "all"},
+            TypeError,
+            "checkpoints must be a whole number or a list of epochs, got str",
+        ),
+        ({"metrics": first_class}, TypeError, "metrics must be a list of functions .*got function"),
+        (
+            {"metrics": ["accuracy"]},
+            TypeError,
+            r"metrics must be a list of functions .*\['accuracy",
+        ),
+        (
+            {"metrics": [first_class] * 2},
+            ValueError,
+            r"metrics must have names of their own, .*got \['first_class', 'first_class'\]",
+        ),
+        (
+            {"metrics": [metrics.accuracy]},
+            ValueError,
+            r"metrics must have names of their own, .*got \['accuracy'\]",
+        ),
         ({"at_once": -1}, ValueError, "at_once must be a whole number of at least 1, got -1"),
         (
             {"seeds": [1, 2, 1]},

@@ -1,7 +1,7 @@
 """Exercises of lesson 00: read an interval, run an experiment of your own."""
 
 from kdlab.evidence.intervals import Estimate
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _reading(answer):
@@ -78,3 +78,19 @@ attempt = yours.minus(distilled)
         },
     ),
 )
+
+
+QUESTIONS = {
+    "00.a": Question(
+        (
+            "Trained on its 100 labels, the student reads nearly nine in ten new digits. What "
+            "will it gain from the teacher's answers on all 1,000 images?"
+        ),
+        ("nothing it could not learn from the labels", "one point", "more than five points"),
+        2,
+        (
+            "The answers carry what 1,000 labels taught it. How much of the gain comes through "
+            "softness, and how much through 900 more images, lesson 04 takes apart."
+        ),
+    ),
+}

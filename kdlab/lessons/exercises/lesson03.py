@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _soften(soften):
@@ -271,3 +271,28 @@ def attempt(student_logits, teacher_logits, T):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "03.a": Question(
+        (
+            "On its own training images, how far from sure is the teacher? Measure by entropy: 0"
+            " nats is certainty, 2.3 nats is ten classes alike."
+        ),
+        ("0.01 nats", "0.2 nats", "1 nat"),
+        0,
+        (
+            "It was trained until it was sure of nearly every one of these images, and they are "
+            "what students see."
+        ),
+    ),
+    "03.b": Question(
+        "T = 4, alpha = 1, with T² and without. Where does leaving T² out lower the accuracy?",
+        ("with Adam and with SGD", "with SGD only", "with neither"),
+        1,
+        (
+            "Without T² the gradient is 16 times smaller: for SGD a learning rate 16 times too "
+            "low, for Adam nothing."
+        ),
+    ),
+}

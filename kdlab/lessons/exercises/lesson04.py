@@ -2,7 +2,7 @@
 
 import torch
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _nearest(nearest):
@@ -147,3 +147,25 @@ def attempt(logits, labels, missing):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "04.a": Question(
+        "Of the 3s it has never seen, the student taught at temperature 4 reads…",
+        ("none", "a few by luck, about one in ten", "most"),
+        2,
+        (
+            "The answers on 9s, 8s and 2s say how 3-like each of them is. That is enough to "
+            "place a class that never occurred."
+        ),
+    ),
+    "04.b": Question(
+        "All 1,000 labels known, long training. Which arm wins?",
+        ("labels", "distilled", "shuffled", "label smoothing"),
+        3,
+        (
+            "It gains about a point; the teacher's structure adds nothing that shows here. That "
+            "is a property of this data, not a law."
+        ),
+    ),
+}

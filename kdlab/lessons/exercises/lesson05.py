@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _mixed(mixed):
@@ -106,3 +106,33 @@ def attempt(teacher_logits, labels, T):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "05.a": Question(
+        (
+            "Both students train for 60 epochs, the same network on the same images. On clean "
+            "held-out digits, how far is the distilled one ahead of the one trained on the wrong"
+            " labels?"
+        ),
+        ("about 1 point", "about 3 points", "5 points and more"),
+        2,
+        (
+            "In 60 epochs a network of this size learns wrong labels by heart; a regularised "
+            "teacher hasn't, and its answers say so. But look at the curve below before you "
+            "cheer."
+        ),
+    ),
+    "05.b": Question(
+        (
+            "A 3 is labelled 3; the teacher says 8, and is 95 % sure. At T = 1, from which alpha"
+            " on does the mixed target prefer the 8?"
+        ),
+        ("0.35", "about 0.5", "0.95"),
+        1,
+        (
+            "The 8 gets 0.95 alpha, the 3 gets 1 − alpha and what the teacher left it. They meet"
+            " near alpha = 0.5."
+        ),
+    ),
+}

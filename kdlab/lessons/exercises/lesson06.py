@@ -3,11 +3,17 @@
 import numpy as np
 import torch
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _layer(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def attention(layer):
+    """Each image's map of squared activations (B, C, H, W) → (B, H · W), of length 1."""
+    q = layer.square().sum(1).flatten(1)
+    return q / q.norm(dim=1, keepdim=True)
 
 
 def _attention(attention):
@@ -100,11 +106,7 @@ EXERCISES = (
             "Square the layer and sum over the channels, dimension 1.",
             "Then flatten(1) and divide by the norm.",
         ),
-        """
-def attempt(layer):
-    q = layer.square().sum(1).flatten(1)
-    return q / q.norm(dim=1, keepdim=True)
-""",
+        attention,
         {
             "length 1": "def attempt(layer):\n    return layer.square().sum(1).flatten(1)",
             "square before": (
@@ -181,3 +183,18 @@ def attempt(x, y):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "06.a": Question(
+        "Which one helps this student most?",
+        (
+            "the logits",
+            "the hidden layer's values (FitNets)",
+            "the attention maps",
+            "relations between images",
+        ),
+        0,
+        "Ten numbers an image, but they are about the very question that is asked.",
+    ),
+}

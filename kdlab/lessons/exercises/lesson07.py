@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _mean(mean):
@@ -95,3 +95,25 @@ def attempt(teacher, student, decay):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "07.a": Question(
+        (
+            "Eight networks are trained on one world from other random weights; each is right on"
+            " about 86 % of the test images. How good is the mean of their eight outputs?"
+        ),
+        ("about 86 %", "about 93 %", "above 98 %"),
+        2,
+        "Each misses some views, but not the same ones: for nearly every view somebody has it.",
+    ),
+    "07.b": Question(
+        "On the digits, how much better than one MLP is the ensemble of four?",
+        ("within one point", "2 to 5 points", "more than 5 points"),
+        0,
+        (
+            "An ensemble gains where its members err on different images. Here they err on the "
+            "same ones, as the claims below show."
+        ),
+    ),
+}

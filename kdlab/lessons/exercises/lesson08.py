@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _attention(loss):
@@ -141,3 +141,28 @@ def attempt(values, heads):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "08.a": Question(
+        (
+            "Two of the teacher's four blocks, taught for 64 short steps. How much of its "
+            "accuracy is gone?"
+        ),
+        ("next to nothing", "about five points", "about fifteen", "half"),
+        0,
+        (
+            "This teacher has more blocks than its task needs, and the ones that stay bring what"
+            " it learnt along."
+        ),
+    ),
+    "08.b": Question(
+        "On the three fields, the specialist beside the generalist of its size:",
+        ("behind", "can't be told apart", "ahead"),
+        1,
+        (
+            "Both keep most of what the teacher knows of the three fields, and four samples "
+            "can't part them."
+        ),
+    ),
+}

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _jsd(jsd):
@@ -175,3 +175,37 @@ def attempt(batch, length, vocabulary):
         },
     ),
 )
+
+
+QUESTIONS = {
+    "09.a": Question(
+        "Trained by the forward KL, where does a student with one bell put its peak?",
+        ("on the taller peak", "on the nearer peak", "between the peaks", "anywhere"),
+        2,
+        (
+            "Missing a peak costs much, and standing where the teacher puts nothing costs "
+            "little: it covers both."
+        ),
+    ),
+    "09.b": Question(
+        "Which divergence teaches this student best, by its loss on unread docstrings?",
+        ("reverse KL", "JSD", "forward KL", "none: the labels alone do as well"),
+        2,
+        (
+            "Loss on unread text is itself a forward KL, from the text to the student: it "
+            "punishes each word left out."
+        ),
+    ),
+    "09.c": Question(
+        (
+            "The forward-KL student takes 30 steps more by the forward KL, on its own text or on"
+            " the field's. After its own, its writing is"
+        ),
+        ("likelier to the teacher", "less likely", "the same"),
+        1,
+        (
+            "The lesson can only guess why: perhaps, after each odd word of its own, it is told "
+            "to cover all that could follow."
+        ),
+    ),
+}

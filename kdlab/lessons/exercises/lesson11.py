@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kdlab.lessons.checks import Exercise
+from kdlab.lessons.exercises import Exercise, Question
 
 
 def _tail(tail_kl):
@@ -161,3 +161,38 @@ for x in (q, p))
         },
     ),
 )
+
+
+QUESTIONS = {
+    "11.a": Question(
+        (
+            "With 2,000 questions the labels alone teach about a third of the answers. And with "
+            "rationales?"
+        ),
+        ("no better", "a few points better", "ten points and more"),
+        2,
+        (
+            "The answer as a function of four digits looks random; each step is a table of a "
+            "hundred entries."
+        ),
+    ),
+    "11.b": Question(
+        "What is the teacher's text worth, as plain text, against as much human text?",
+        ("more: it is cleaner", "as much", "less"),
+        2,
+        "Half a million parameters write with mistakes, and a student believes all of them.",
+    ),
+    "11.c": Question(
+        "Taught on what the teacher writes from nothing, how does the student do on one field?",
+        (
+            "about as well as with the field's beginnings",
+            "clearly worse, but better than the base student",
+            "no better than the base student",
+        ),
+        0,
+        (
+            "Sixteen tokens set the tone, but what the student needs first is how docstrings are"
+            " written at all."
+        ),
+    ),
+}

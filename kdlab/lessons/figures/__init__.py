@@ -1,0 +1,1 @@
+"""The pictures of the lessons, one file a lesson: a cell shows an idea, not how it is drawn."""

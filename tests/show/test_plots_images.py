@@ -1,0 +1,189 @@
+"""Images stay sharp and keep their pixels; bars, marks, numbers under them say what was given."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+
+from kdlab.show import answers, heat, strips
+from kdlab.show.answers import bars, images_with_bars
+from kdlab.show.sheet import BLUE, GREY, PALE, VERMILLION
+from kdlab.show.strips import strip
+
+WORDS = ("A caption.", "An alt text.")
+X = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Z = torch.randn(12, 10, generator=torch.Generator().manual_seed(1))
+P = torch.softmax(Z, -1)
+Y = P.argmax(-1)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were made into pictures."""
+    figures, whole = [], answers.Picture
+
+    def kept(figure, caption, alt):
+        figures.append(figure)
+        return whole(figure, caption, alt)
+
+    for module in (answers, strips, heat):
+        monkeypatch.setattr(module, "Picture", kept)
+    return figures
+
+
+def said(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def heights(figure):
+    """[(height, colour)] of the bars on the canvas, in the order they were drawn."""
+    return [
+        (-bar.get_height(), to_hex(bar.get_facecolor()).upper())
+        for container in figure.axes[0].containers
+        for bar in container
+    ]
+
+
+def inside(figure):
+    FigureCanvasAgg(figure).draw()
+    wide, tall = figure.get_size_inches() * 72
+    for text in filter(lambda t: t.get_text(), figure.axes[0].texts):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= wide and box.y0 >= 0 and box.y1 <= tall, text
+        assert text.get_fontsize() >= 11
+
+
+@pytest.mark.parametrize("count", [1, 6, 9, 12])
+def test_every_image_has_its_pixels_and_bars_that_add_up(drawn, count):
+    images_with_bars(X[:count], P[:count], Y[:count], *WORDS)
+    figure = drawn[0]
+    for image, x in zip(figure.axes[0].images, X[:count, 0], strict=True):
+        np.testing.assert_allclose(image.get_array(), x)
+        assert image.get_interpolation() == "none"
+    tall = np.array([h for h, _ in heights(figure)]).reshape(count, 10)
+    floor = np.maximum(P[:count].numpy() * 96, 0.8)  # a share too small to see is still a line
+    np.testing.assert_allclose(tall, floor, rtol=1e-5)
+    rows = {image.get_extent()[3] for image in figure.axes[0].images}
+    assert len(rows) == (2 if count > 9 else 1)
+    inside(figure)
+
+
+def test_right_and_marked_class_have_their_colours_and_the_share_is_written(drawn):
+    p = torch.tensor([[0.1, 0.7, 0.2], [0.6, 0.4 - 1e-3, 1e-3]])
+    images_with_bars(X[:2], p, [1, 0], *WORDS, marked=2, labels="abc", notes=["one", "two"])
+    colours = [colour for _, colour in heights(drawn[0])]
+    grey, pale, strong = (c.upper() for c in (GREY, PALE, VERMILLION))
+    assert colours == [pale, grey, strong, grey, pale, strong]
+    assert {"20 %", "< 1 %", "one", "two", "c"} <= set(said(drawn[0]))
+    images_with_bars(X[:2], p, [1, 0], *WORDS, labels="abc")
+    assert {"70 %", "60 %"} <= set(said(drawn[1]))
+
+
+def test_several_answers_are_rows_of_bars_and_a_label_has_no_number(drawn):
+    label = torch.eye(10)[Y[:6]]
+    arms = {"label": label, "T = 1": P[:6], "T = 4": torch.softmax(Z[:6] / 4, -1)}
+    images_with_bars(X[:6], arms, Y[:6], *WORDS, title="A title")
+    figure = drawn[0]
+    assert {"A title", *arms} <= set(said(figure)) and len(heights(figure)) == 6 * 3 * 10
+    assert "100 %" not in said(figure)
+    inside(figure)
+
+
+def test_long_names_of_classes_are_written_where_they_matter(drawn):
+    labels = [f"class number {i}" for i in range(10)]
+    images_with_bars(X[:9], P[:9], Y[:9], *WORDS, labels=labels, marked=3)
+    assert said(drawn[0]).count("class number 3") == 9 + 1 + int((Y[:9] == 3).sum())  # and the key
+    assert "class number 3" in said(drawn[0])
+
+
+def test_a_strip_says_right_and_wrong_by_mark_and_colour(drawn):
+    strip(X[:3], [3, 5, 8], torch.tensor([3, 3, 8]), *WORDS, title="Read")
+    colours = {text.get_text(): text.get_color() for text in drawn[0].axes[0].texts}
+    assert colours.pop("Read")
+    assert colours == {"3 ✓": BLUE, "5 ✗": VERMILLION, "8 ✓": BLUE}
+
+
+def test_strips_stand_below_each_other_with_words_or_several_models(drawn):
+    several = {"labels": [0, 1], "taught": [7, 1]}
+    strips.strips(
+        {"seen": (X[:9], ["a 2\n27 %"] * 9, None), "read": (X[:2], several, [7, 1])}, *WORDS
+    )
+    words = said(drawn[0])
+    assert words.count("a 2\n27 %") == 9 and {"labels", "taught", "0 ✗", "7 ✓"} <= set(words)
+    first, last = (drawn[0].axes[0].images[i].get_extent()[3] for i in (0, -1))
+    assert first < last
+    inside(drawn[0])
+
+
+def test_images_in_colour_and_of_another_shape_keep_their_pixels_and_shape(drawn):
+    x = torch.rand(2, 3, 6, 12)
+    strip(x, [0, 1], [0, 1], *WORDS)
+    image = drawn[0].axes[0].images[1]
+    np.testing.assert_allclose(image.get_array(), x[1].permute(1, 2, 0), atol=1e-6)
+    left, right, bottom, top = image.get_extent()
+    assert (right - left) == pytest.approx(2 * (bottom - top))
+
+
+def test_heat_shows_shares_without_the_diagonal_and_the_largest_first(drawn):
+    matrix = torch.tensor([[0.9, 0.3, 0.01], [0.2, 0.8, 0.0], [0.05, 0.4, 0.5]])
+    heat.heat(matrix, X[:3], *WORDS, pairs=2, labels="abc", marked=1)
+    canvas = drawn[0].axes[0]
+    shown = np.ma.filled(canvas.images[0].get_array().astype(float), np.nan)
+    assert np.isnan(np.diag(shown)).all() and shown[2, 1] == pytest.approx(0.4)
+    words = said(drawn[0])
+    assert {"30", "20", "5", "40"} <= set(words) and "90" not in words and "1" not in words
+    assert [w for w in words if "% for" in w] == ["40 % for b", "30 % for b"]
+    assert [w for w in words if "shown" in w] == ["shown: c", "shown: a"]
+    inside(drawn[0])
+
+
+def test_bars_of_one_image_share_a_linear_scale(drawn):
+    bars({"T = 1": P[0], "T = 4": torch.softmax(Z[0] / 4, -1)}, *WORDS, image=X[0], right=int(Y[0]))
+    one, four = drawn[0].axes[1:]
+    assert one.get_ylim() == four.get_ylim() and one.get_ylim()[0] == 0
+    assert one.get_yscale() == "linear"
+    np.testing.assert_allclose([bar.get_height() for bar in one.patches], P[0], rtol=1e-6)
+    assert f"{100 * P[0].max():.0f}" in [t.get_text() for t in one.texts]
+
+
+def test_pixels_stay_pixels_in_the_vectors_and_the_picture_small():
+    svg = images_with_bars(X[:9], P[:9], Y[:9], *WORDS).svg.decode()
+    assert len(svg) < 150_000 and svg.count("<image") == 9
+    assert svg.count("image-rendering:pixelated") == 9
+    assert re.search(r"<text[^>]*>0</text>", svg)
+
+
+@pytest.mark.parametrize(
+    "draw, words",
+    [
+        (lambda: images_with_bars(X[:2], Z[:2], [1, 2], *WORDS), "are these logits"),
+        (
+            lambda: images_with_bars(X[:2], P[:3], [1, 2], *WORDS),
+            "a row for each of 2 images, got 3",
+        ),
+        (lambda: images_with_bars(X[0, 0], P[:1], [1], *WORDS), r"\(N, H, W\), got \(8, 8\)"),
+        (lambda: images_with_bars(X[:2] * 9, P[:2], [1, 2], *WORDS), r"must lie in \[0, 1\]"),
+        (lambda: images_with_bars(X[:2], P[:2], [1, 10], *WORDS), "below 10 classes"),
+        (lambda: images_with_bars(X[:2], P[:2], [1], *WORDS), "a class for each of 2 images"),
+        (lambda: images_with_bars(X[:2], P[:2], [1, 2], *WORDS, labels="abc"), "name 10 classes"),
+        (lambda: images_with_bars(X[:2], P[:2], [1, 2], *WORDS, notes=["a"]), "each of 2 images"),
+        (lambda: images_with_bars(X[:2], {}, [1, 2], *WORDS), "the same classes"),
+        (lambda: images_with_bars("abc", P[:2], [1, 2], *WORDS), "images must be numbers"),
+        (lambda: images_with_bars(X[:2, [0, 0]], P[:2], [1, 2], *WORDS), "one channel or three"),
+        (lambda: strip(X[:2], [1, 2, 3], [1, 2], *WORDS), "one for each of 2 images, got 3"),
+        (lambda: strips.strips({"a": X}, *WORDS), r"must be \(images, answers, right\)"),
+        (lambda: strips.strips({}, *WORDS), "must hold a strip"),
+        (lambda: heat.heat(P[:3], X[:3], *WORDS), r"shares \(C, C\)"),
+        (lambda: heat.heat(P[:10], X[:3], *WORDS), "each of 10 classes, got 3"),
+        (lambda: bars({}, *WORDS), "number in .1, 6., got 0"),
+        (lambda: bars({"a": P[0], "b": [0.5, 0.5]}, *WORDS), "the same classes"),
+        (lambda: bars({"a": P[0]}, *WORDS, right=10), "right must be a whole number"),
+        (lambda: bars({"a": 3.0}, *WORDS), r"must have the shape \(C,\)"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(draw, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        draw()

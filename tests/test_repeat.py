@@ -1,0 +1,50 @@
+"""tools/repeat.py: a lesson's claims counted over fresh splits, each run in a kernel of its own."""
+
+import pandas as pd
+import pytest
+from scipy import stats
+from test_tools import TOOLS, run, write
+
+KEPT = "lesson,sentence,held,of,mean_margin,least_margin,flips,hardware,machine,torch\n"
+CELLS = [
+    "import pandas as pd, kdlab as kd\nlab = kd.setup(seed=0)\ntasks = kd.splits('digits', 4)",
+    "k = tasks[0].seed // 1000\n"
+    "def gain(mean):\n"
+    "    values = [mean - 1, mean, mean, mean + 1]\n"
+    "    return kd.Estimate(pd.Series(values, [t.unit for t in tasks]), 'gain', 'points')",
+    "kd.claim('always, \"surely\"', gain(2 + k) > 0)",
+    "kd.claim('never at 60 epochs', {'30 epochs': gain(2) > 0, '60 epochs': gain(2 - k) > 0})",
+]
+
+
+def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
+    lesson, table = write(tmp_path / "02_lesson.ipynb", *CELLS), tmp_path / "claims.csv"
+    before = lesson.read_bytes()
+    table.write_text(KEPT + "01_other,stays,20,20,5.0,3.1,,,,\n02_lesson,gone,1,20,0.1,-9.0,,,,\n")
+    status, said = run(TOOLS / "repeat.py", lesson, "--times", 2, "--ledger", table)
+    assert status == 0, said
+    assert "2 of 2  margin" in said and "[60 epochs (2)]" in said
+    rows = pd.read_csv(table, keep_default_na=False)
+    assert rows["sentence"].tolist() == ["stays", 'always, "surely"', "never at 60 epochs"]
+    assert rows["lesson"].tolist() == ["01_other", "02_lesson", "02_lesson"]
+    _, sure, flips = (row for _, row in rows.iterrows())
+    error = stats.sem([-1, 0, 0, 1])
+    assert (sure["held"], sure["of"], sure["flips"]) == (2, 2, "")
+    assert sure["mean_margin"] == pytest.approx(3.5 / error, abs=0.05)
+    assert sure["least_margin"] == pytest.approx(3 / error, abs=0.05)
+    assert (flips["held"], flips["of"], flips["flips"]) == (0, 2, "60 epochs (2)")
+    assert flips["least_margin"] == 0 and sure["machine"] and sure["torch"]
+    assert lesson.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["02_lesson.ipynb", "claims.csv"]
+
+
+@pytest.mark.parametrize(
+    "cell, told",
+    [("1 / 0", "ZeroDivisionError"), ("x = 1", "02_lesson.ipynb: claims nothing")],
+)
+def test_a_lesson_that_stops_or_claims_nothing_leaves_the_table_as_it_was(cell, told, tmp_path):
+    lesson, table = write(tmp_path / "02_lesson.ipynb", cell), tmp_path / "claims.csv"
+    table.write_text(KEPT)
+    status, said = run(TOOLS / "repeat.py", lesson, "--times", 1, "--ledger", table)
+    assert status == 1 and told in said
+    assert table.read_text() == KEPT

@@ -1,0 +1,123 @@
+"""How often a lesson's claims hold on fresh splits: python tools/repeat.py notebook [--times 20]
+
+Runs the lesson's code again and again, each time in a fresh kernel with KDLAB_REPEAT=1, 2, …, which
+draws other splits, teachers and students by the same code, and counts for every claim how often it
+held. The rows of the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
+a cell that stops leaves the table as it was. Afterwards `make execute` puts them on the cards."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from runner import ROOT, CellError, lessons, read, run
+
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+LEDGER = ROOT / "benchmarks" / "results" / "claims.csv"
+CAP = 99.0  # standard errors: where all units are equal, a margin would be infinite
+
+
+def repeated(path, times):
+    """What every run claimed: a frame of run, place, sentence, budget, held, margin."""
+    rows = []
+    for k in range(1, times + 1):
+        with tempfile.TemporaryDirectory(prefix="repeat-") as folder:
+            ledger = Path(folder, "claims.jsonl")
+            os.environ |= {
+                "KDLAB_REPEAT": str(k),
+                "KDLAB_CLAIMS": "report",
+                "KDLAB_LEDGER": str(ledger),
+            }
+            seconds = run(path, read(path))
+            told = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
+        claims = list(map(json.loads, told))
+        rows += [
+            {"run": k, "place": i, "sentence": claim["sentence"], "budget": budget}
+            | {"held": bool(held), "margin": max(-CAP, min(CAP, margin))}
+            for i, claim in enumerate(claims)
+            for budget, (held, margin) in claim["budgets"].items()
+        ]
+        print(f"{path.stem:<28} run {k} of {times}  {seconds:7.1f} s", flush=True)
+    return pd.DataFrame(rows, columns=["run", "place", "sentence", "budget", "held", "margin"])
+
+
+def summed(lesson, frame):
+    """A row a claim, in the lesson's order: how often it held, its margins, and where it flips."""
+    rows = []
+    for sentence, claim in frame.groupby("sentence", sort=False):
+        runs = claim.groupby("run").agg(held=("held", "all"), margin=("margin", "min"))
+        failed = claim[~claim["held"] & (claim["budget"] != "")].groupby("budget", sort=False)
+        rows.append(
+            {
+                "lesson": lesson,
+                "sentence": sentence,
+                "held": int(runs["held"].sum()),
+                "of": len(runs),
+                "mean_margin": f"{runs['margin'].mean():.1f}",
+                "least_margin": f"{runs['margin'].min():.1f}",
+                "flips": "; ".join(
+                    f"{budget} ({n})" for budget, n in failed["run"].nunique().items()
+                ),
+            }
+        )
+    return rows
+
+
+def replace(table, lesson, rows):
+    """The table with these rows in place of the lesson's, in one step, sorted by lesson."""
+    kept = []
+    if table.exists():
+        kept = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+    kept = [row for row in kept if row["lesson"] != lesson]
+    new = table.with_name(table.name + ".new")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(kept + rows).sort_values("lesson", kind="stable")
+    frame.to_csv(new, index=False, lineterminator="\n")
+    new.replace(table)
+
+
+def hardware():
+    """The columns that say where the runs were made, as the benchmarks' tables say it."""
+    import kdlab as kd  # before torch, which the tables need
+
+    lab = kd.setup()
+    import table
+
+    return table.hardware(lab)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="repeat.py", description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", nargs="+", help="a lesson, or several")
+    parser.add_argument("--times", type=int, default=20, help="runs of each (20)")
+    parser.add_argument("--ledger", type=Path, default=LEDGER, help="the table to write")
+    asked = parser.parse_args(arguments)
+    if asked.times < 1:
+        parser.error(f"--times must be at least 1, got {asked.times}")
+    where = hardware()
+    for path in lessons(asked.notebook):
+        try:
+            frame = repeated(path, asked.times)
+        except CellError as failure:
+            return f"FAILED  {failure}\n  {asked.ledger.name} stays as it was"
+        if frame.empty:
+            return f"{path.name}: claims nothing"
+        rows = [row | where for row in summed(path.stem, frame)]
+        replace(asked.ledger, path.stem, rows)
+        for row in rows:
+            print(
+                f"  {row['held']:>3} of {row['of']}  margin {row['mean_margin']:>6}, at the least "
+                f"{row['least_margin']:>6}  {row['sentence']}"
+                + f"  [{row['flips']}]"
+                * bool(row["flips"])
+            )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; the table stays as it was.")
