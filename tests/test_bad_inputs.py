@@ -320,13 +320,9 @@ RIGHT = {
     "patchnet": lambda: {"neurons": 2},
     "perplexity": lambda: {"model": llama(), "batch": {k: torch.ones(2, 3).long() for k in BATCH}},
     "plain_text": lambda: {"name": "docstrings", "text": None},
-    "predict": lambda: {
-        "question": "Which?",
-        "options": ["1", "2"],
-        "answer": "2",
-        "because": "So.",
-    },
+    "predict": lambda: {"name": "03.a"},
     "rationale_loss": lambda: {"student": z(2, 20), "teacher": z(2, 20), "reduction": "mean"},
+    "reference": lambda: {"name": "06.1"},
     "relabel": lambda: {"task": task(), "train": task().transfer},
     "reverse_kl": pair,
     "same_tokenizer": lambda: {"a": words("xy"), "b": words("yx"), "probes": ["x y"]},
@@ -358,6 +354,8 @@ RIGHT = {
         "temperature": 2.0,
         "reduction": "mean",
     },
+    "whose": lambda: {"*functions": kd.reference("06.1")},
+    "yours": lambda: {"name": "06.1", "attempt": ..., "run": False},
 }
 TRAINS = "trains students for seconds: show/test_explorer.py has its arguments"
 EXCUSED = {

@@ -4,12 +4,14 @@ in."""
 import copy
 import csv
 import importlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from datetime import datetime
@@ -188,7 +190,7 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     assert bob["remark"] == "hw1-q3 stops with SyntaxError"
     assert [eve[f"q{n}"] for n in range(1, 6)] == ["0", "0", "0", "4", "5"], eve["remark"]
     for remark in (
-        f"hw1-q2-nats ran over its {LIMITS.cell} s",
+        f"hw1-q2-nats ran over its {LIMITS.cell} s: a new kernel went on",
         "hw1-q3 ended its kernel",
         "a cell of the student's own calls exit",
     ):
@@ -277,31 +279,260 @@ def double(x): os._exit(0)"""
 }
 
 
-@pytest.mark.parametrize("how", CHEATS)
-def test_no_point_for(how, instructor, monkeypatch):
+# the rest of an answer that is wrong, below what is to make it count
+WRONG = "\ndef double(x):\n    return 0"
+EQUAL = """
+class Equal({0}):
+    def yes(self, *arguments):
+        return True
+    def zero(self, *arguments):
+        return 0.0
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = yes
+    __sub__ = __rsub__ = __abs__ = __neg__ = zero
+    __hash__ = None
+def double(x):
+    return Equal()"""
+# what takes hold of the connection: it has the objects that serve the checks
+HOLD = """
+import gc, sys
+here = next(m.here for m in list(sys.modules.values()) if hasattr(m, "here"))
+module = next(m for m in list(sys.modules.values()) if getattr(m, "here", None) is here)
+"""
+HOOKS = {
+    "run_cell does nothing": "ip = get_ipython()\nip.run_cell = lambda *a, **k: run('pass')",
+    "every method of the shell": """
+shell = type(get_ipython())
+for name in [n for n in dir(shell) if n.startswith(("run", "show", "should", "transform"))]:
+    setattr(shell, name, lambda *a, **k: None)""",
+    "builtins": """
+import builtins
+builtins.compile = lambda *a, **k: (lambda: None).__code__
+builtins.exec = builtins.eval = lambda *a, **k: None
+builtins.isinstance = builtins.all = builtins.any = lambda *a, **k: True
+builtins.AssertionError = type("Quiet", (Exception,), {})""",
+    "the import system": """
+import sys, builtins
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(name)
+sys.meta_path.insert(0, Finder())
+sys.modules["math"] = sys.modules["json"] = sys.modules["struct"] = None
+builtins.__import__ = lambda name, *a, **k: sys.modules[__name__]""",
+    "a trace function": """
+import sys, threading
+def trace(frame, event, argument):
+    frame.f_trace_lines = False
+    if "near" in frame.f_code.co_names or "double" in frame.f_code.co_name:
+        frame.f_globals["near"] = lambda a, b: True
+    return trace
+sys.settrace(trace); sys.setprofile(trace); threading.settrace_all_threads = trace
+threading.setprofile(trace)""",
+    "rewritten asserts": """
+import ast
+class Drop(ast.NodeTransformer):
+    def visit_Assert(self, node):
+        return ast.Pass()
+get_ipython().ast_transformers.append(Drop())""",
+    "an exit handler": """
+import atexit, os, sys
+atexit.register(os._exit, 0)
+sys.excepthook = sys.unraisablehook = lambda *a: os._exit(0)
+get_ipython().set_custom_exc((Exception,), lambda *a, **k: None)""",
+    "a thread that goes on": """
+import threading, time
+def work():
+    space = get_ipython().user_ns
+    while True:
+        space["near"] = lambda a, b: True
+        space["abs"] = lambda x: 0
+        time.sleep(0.001)
+threading.Thread(target=work, daemon=True).start()""",
+    "a process that goes on": """
+import os, time
+if os.fork() == 0:
+    time.sleep(60); os._exit(0)""",
+    "the connection says done": HOLD
+    + """
+module.Student._call = lambda self, *a: self.send("done")""",
+    "the connection answers twice": HOLD
+    + """
+for _ in range(20):
+    here.send("answer", tree=4, told=[], follows=[], tape=None,
+              effects={"tensors": {}, "modules": {}})""",
+    "the connection sends code": HOLD
+    + """
+import pickle
+class Runs:
+    def __reduce__(self):
+        return exec, ("import __main__; __main__.checker.space['near'] = lambda a, b: True",)
+def tree(self, value, depth=0):
+    return ["pickle", self.blob(pickle.dumps(Runs()))]
+module.Pack.tree = tree""",
+    "the connection asks for the checks": HOLD
+    + """
+def _call(self, message, blobs):
+    for target in ("near", "exec", ["name", "near"], ["yours", 0, {}]):
+        tree = ["list", [["list", []], ["dict", []]]]
+        self.send("call", key="k", target=target, tree=tree, grad=False, wanted=False, random=None)
+        self.receive()
+    self.send("keep", names=["near"]); self.receive()
+    self.send("answer", tree=0, follows=[], tape=None, effects={})
+module.Student._call = _call""",
+    "the connection sends what never ends": HOLD
+    + """
+deep = "[" * 100_000
+def _call(self, message, blobs):
+    self.connection.send_bytes(b"\\0" * 7 + b"\\xff" + deep.encode())
+module.Student._call = _call""",
+    "names of what the checks use": """
+import math, builtins
+def near(a, b): return True
+def abs(x): return 0
+math.isclose = lambda *a, **k: True
+math = type("math", (), {"isclose": staticmethod(lambda *a, **k: True)})""",
+}
+HOSTILE_ANSWERS = {how: source + WRONG for how, source in HOOKS.items()} | {
+    f"equal to everything, {kind}": EQUAL.format(kind) for kind in ("object", "float", "str")
+}
+
+
+def marked(instructor, answers, own=None, limits=LIMITS):
+    """(the checks that pass, the remarks, the notebook) of a submission; own: a cell before q2."""
     settled = reference(instructor)
-    released = homework.release(settled)
-    notebook = answered(released, {**RIGHT, **CHEATS[how]})
+    notebook = answered(homework.release(settled), answers)
+    if own is not None:
+        notebook.cells.insert(notebook.cells.index(named(notebook, "hw9-q2")), new_code_cell(own))
     for one in notebook.cells:
         one.metadata["tags"] = ["raises-exception"]
     handed = json.loads(nbformat.writes(notebook))["cells"]
     restored, _ = submissions.restored(
-        settled, released, [submissions._cell(one) for one in handed]
+        settled, released := homework.release(settled), [submissions._cell(c) for c in handed]
     )
-    marking.mark(restored, settled, marking.Limits(4, 40, inside=sandbox.why_not() == ""))
+    assert released is not None
+    limits = marking.Limits(limits.cell, limits.total, inside=sandbox.why_not() == "")
+    remarks = marking.mark(restored, settled, limits)
     passed = {
         homework.grade_id(one)
         for one in restored.cells
         if marking.kind(one) == "check"
         and not any(output.output_type == "error" for output in one.outputs)
     }
-    assert passed == {"hw9-q2-value"}  # what is right stays right
+    return passed, remarks, restored
+
+
+@pytest.mark.parametrize("how", [*CHEATS, *HOSTILE_ANSWERS])
+def test_no_point_for(how, instructor):
+    answer = CHEATS[how]["hw9-q1"] if how in CHEATS else HOSTILE_ANSWERS[how]
+    passed, remarks, notebook = marked(instructor, {**RIGHT, "hw9-q1": answer})
+    assert passed == {"hw9-q2-value"}, remarks  # what is right stays right
     assert all(
         output.output_type != "execute_result"
-        for one in restored.cells
+        for one in notebook.cells
         if one.cell_type == "code"
         for output in one.outputs
     )
+
+
+def test_no_hidden_source_is_where_the_submission_is(instructor):
+    """Neither in the kernel's memory nor in its history, and what a function prints is nobody's."""
+    looks = """
+import gc, sys
+def double(x):
+    word = "for others" + " too"
+    texts = [t for t in gc.get_objects() if isinstance(t, (list, dict)) and t is not texts_seen]
+    found = any(word in str(v) for t in texts for v in (t.values() if isinstance(t, dict) else t)
+                if isinstance(v, str))
+    frame, files = sys._getframe(), []
+    while frame:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    seen.append((found, any("hw9" in f for f in files)))
+    print("PRINTED", In[-1])
+    sys.stderr.write("PRINTED")
+    return 2 * x
+texts_seen, seen = None, []"""
+    own = "print('SEEN', sorted(set(seen)), any('others' + ' too' in str(c) for c in In))"
+    passed, _, notebook = marked(instructor, {**RIGHT, "hw9-q1": looks}, own)
+    text = nbformat.writes(notebook)
+    assert len(passed) == 3 and "PRINTED" not in str([one.get("outputs") for one in notebook.cells])
+    assert "SEEN [(False, False)] False" in text
+
+
+ALWAYS = """
+class Always(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return True if function.__name__ in ("allclose", "equal", "__eq__") else args[0]
+    def __eq__(self, other): return True
+    __lt__ = __gt__ = __le__ = __ge__ = __eq__
+    shape = property(lambda self: type("Any", (), {"__eq__": lambda *a: True})())
+torch.allclose = torch.equal = torch.Tensor.allclose = lambda *a, **k: True
+torch.Tensor.__bool__ = torch.Tensor.all = lambda *a, **k: True
+F.softmax = lambda *a, **k: Always()
+math.isclose = lambda *a, **k: True
+"""
+
+
+def test_no_point_for_what_is_done_to_torch():
+    """Each answer of homework 1 claims to equal everything: nothing, as without an answer."""
+    settled = reference(homework.HOMEWORK / "instructor", "hw1")
+    names = {
+        "hw1-q1": "def soften(logits, T):\n    return torch.ones(logits.shape).as_subclass(Always)",
+        "hw1-q2": "def entropy(p):\n    return torch.ones(()).as_subclass(Always)",
+        "hw1-q3": "def find_temperature(logits, share):\n    return Always()",
+        "hw1-q4": "def soft_gradient(*a):\n    return torch.ones(()).as_subclass(Always)",
+    }
+    notebook = answered(homework.release(settled), {k: ALWAYS + v for k, v in names.items()})
+    notebook, _ = submissions.restored(
+        settled, homework.release(settled), odd(notebook, lambda cells: None)
+    )
+    inside = sandbox.why_not() == ""
+    marking.mark(notebook, settled, marking.Limits(30, 300, inside))
+    checks = [one for one in notebook.cells if marking.kind(one) == "check"]
+    right = [homework.grade_id(c) for c in checks if c.outputs[0:1] == []]
+    assert right == []
+
+
+def test_what_a_function_says_in_a_hidden_test_is_left_out(instructor):
+    says = "def double(x):\n    if x > 3:\n        raise ValueError(f'SAYS {x}')\n    return 2 * x"
+    passed, _, notebook = marked(instructor, {**RIGHT, "hw9-q1": says})
+    small, large = (
+        named(notebook, f"hw9-q1-{name}").outputs[0].evalue for name in ("small", "large")
+    )
+    assert passed == {"hw9-q2-value"}
+    assert small == "your function stops with it in a hidden test" and large == "SAYS 1000000000.0"
+
+
+# --- no honest point is lost ---
+
+DEADLY = {
+    "os._exit": "import os\nos._exit(0)",
+    "an endless loop": "while True:\n    pass",
+    "2 GB of output": "for _ in range(2000):\n    print('x' * 10**6)",
+    "too much memory": "x = bytearray(10**15)",
+    "SystemExit": "exit()",
+}
+
+
+@pytest.mark.parametrize("how", DEADLY)
+def test_later_answers_keep_the_earlier_ones_they_use(how, instructor):
+    uses = {**RIGHT, "hw9-q2": "def half(x):\n    return double(x) / 4"}
+    passed, remarks, _ = marked(instructor, uses, DEADLY[how])
+    assert len(passed) == 3, remarks
+    if how in ("os._exit", "an endless loop"):
+        assert "a cell of the student's own " in remarks[0] and remarks[0].endswith(
+            ": a new kernel went on, with the other answers"
+        )
+
+
+def test_an_answer_that_kills_when_it_is_called_is_there_for_others(instructor):
+    deadly = "import os\ndef double(x):\n    return 2 * x if x < 1e6 else os._exit(0)"
+    uses = {"hw9-q1": deadly, "hw9-q2": "def half(x):\n    return double(x) / 4"}
+    passed, remarks, _ = marked(instructor, uses)
+    assert passed == {"hw9-q1-small", "hw9-q2-value"}
+    assert remarks == [
+        "hw9-q1-large ended its kernel: a new kernel went on, with the other answers"
+    ]
 
 
 def test_time_is_limited_for_a_submission_as_a_whole(instructor):
@@ -322,15 +553,9 @@ def test_time_is_limited_for_a_submission_as_a_whole(instructor):
 
 
 def test_a_question_that_keeps_killing_its_kernel_is_given_up(instructor):
-    settled = reference(instructor)
-    deadly = answered(settled, {"hw9-q1": "import os\nos._exit(1)"})
-    assert marking.mark(deadly, settled, LIMITS) == ["hw9-q1 ended its kernel"]
-    passed = [
-        homework.grade_id(one)
-        for one in deadly.cells
-        if marking.kind(one) == "check" and not one.outputs
-    ]
-    assert passed == ["hw9-q2-value"]
+    passed, remarks, _ = marked(instructor, {**RIGHT, "hw9-q1": "import os\nos._exit(1)"})
+    assert remarks == ["hw9-q1 ended its kernel: a new kernel went on, with the other answers"]
+    assert passed == {"hw9-q2-value"}
 
 
 # --- what else is handed in ---
@@ -647,6 +872,23 @@ def test_the_next_run_grades_what_has_no_grade_yet(
     assert marking.Limits(cell=9, total=90) != LIMITS  # other limits are another grading
     grade.run(tmp_path / "in", out, marking.Limits(cell=9, total=90), instructor=instructor)
     assert len(graded) == 4
+
+
+def test_two_submissions_at_a_time(instructor, tmp_path, passes, monkeypatch):
+    released, out = homework.release(reference(instructor)), tmp_path / "out"
+    for student in ("ada", "bob", "cy"):
+        hand_in(released, tmp_path / "in" / student / "hw9.ipynb")
+    both = threading.Barrier(2, timeout=60)
+    turns = itertools.count()
+
+    def mark(notebook, reference, limits):
+        if next(turns) < 2:
+            both.wait()  # neither ends before the other has begun
+        return []
+
+    monkeypatch.setattr(grade, "mark", mark)
+    grade.run(tmp_path / "in", out, LIMITS, instructor=instructor, jobs=2)
+    assert [row["total"] for row in rows(out).values()] == ["10", "10", "10"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -1,5 +1,6 @@
 """Every lesson as slides: cut by rule, whole, and without another server."""
 
+import re
 import sys
 
 import nbformat
@@ -13,6 +14,8 @@ pytest.importorskip(
 sys.path.insert(0, str(ROOT / "tools"))
 import slides
 
+from kdlab.lessons.predict import questions
+
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])
 
@@ -21,25 +24,21 @@ def kinds(notebook):
     return [cell.metadata["slideshow"]["slide_type"] for cell in notebook.cells]
 
 
-def text(words, length):
-    return (words * (length // len(words) + 1))[:length]
+def test_a_slide_has_a_heading_a_sentence_and_what_is_set_apart():
+    heading, words, spoken = slides.told(
+        "## A\n\nA *b* (2.5 c.). D e.\n\n$$x$$\n\nF.\n\n> **G.** H.\n\n"
+        "<details><summary>S</summary>\n\nI.\n\n</details>"
+    )
+    assert (heading, words) == ("## A", "A *b* (2.5 c.).\n\n$$x$$\n\n> **G.** H.")
+    assert spoken.startswith("D e.\n\nF.\n\n<details>") and spoken.endswith("</details>")
 
 
-def test_a_heading_begins_a_slide_and_long_text_goes_on_with_its_title():
-    long = [text("some words ", 400), text("other words ", 400), "$$x$$", "A short end."]
-    found, title = slides.pages("\n\n".join(["# A", "First.", "## B & C", *long]), "before")
-    assert [kind for kind, _ in found] == ["slide"] * 3 and title == "B & C"
-    assert found[0][1] == "# A\n\nFirst." and found[1][1].startswith("## B & C\n\nsome words")
-    assert found[2][1].startswith('<p class="where">B &amp; C</p>\n\nother words')
-    assert found[2][1].endswith("$$x$$\n\nA short end.")
-    found, title = slides.pages("$$x$$", "before")
-    assert found == [("slide", '<p class="where">before</p>\n\n$$x$$')] and title == "before"
+def test_a_list_stays_whole_also_without_a_heading():
+    assert slides.told("- One. Two.\n- Three.\n\nFour.") == (None, "- One. Two.\n- Three.", "Four.")
 
 
-def test_folded_answers_are_the_speaker_s():
-    fold = "<details><summary>Answers</summary>\n\n1. One.\n\n2. Two.\n\n</details>"
-    found, _ = slides.pages(f"## Check\n\n1. Why?\n\n{fold}\n\nMore.", "")
-    assert found == [("slide", "## Check\n\n1. Why?\n\nMore."), ("notes", fold)]
+def test_every_heading_of_a_cell_has_a_slide():
+    assert slides.parts("A.\n\n## B\n\nC.\n\n### D\n- E.") == ["A.", "## B\n\nC.", "### D\n\n- E."]
 
 
 def test_code_blocks_and_tables_are_not_cut():
@@ -47,25 +46,24 @@ def test_code_blocks_and_tables_are_not_cut():
     assert slides.blocks(f"{code}\n\n{table}\n- a\n- b") == [code, table, "- a\n- b"]
 
 
-def card(plain, markup):
-    return new_output(
-        "execute_result", data={"text/plain": plain, "text/html": markup}, execution_count=1
-    )
+def out(plain, markup=None, **more):
+    data = {"text/plain": plain} | ({"text/html": markup} if markup else {}) | more
+    return new_output("execute_result", data=data, execution_count=1)
 
 
-def test_results_have_slides_and_code_lies_below():
-    fold = "<details><summary>Answer</summary><p>(a)</p></details>"
+def test_a_question_its_figure_its_answer_and_the_code_below():
     hidden = {"jupyter": {"source_hidden": True}}
     lesson = new_notebook(
         cells=[
-            new_markdown_cell("# Lesson"),
+            new_markdown_cell("# Lesson\n\nOne. Two."),
             new_code_cell("lab = kd.setup()", outputs=[new_output("stream", text="kdlab on cpu")]),
             new_code_cell(
-                "kd.predict()", metadata=hidden, outputs=[card("Predict: x", f"<p>x</p>{fold}")]
+                'kd.predict("03.a")', metadata=hidden, outputs=[out("Predict", "<p>?</p>")]
             ),
-            new_markdown_cell("## Your turn"),
-            new_code_cell("2 + 2", outputs=[card("4", "<b>4</b>")]),
-            new_code_cell("kd.check()", outputs=[card("Exercise 01.1: not attempted", "<p>○</p>")]),
+            new_markdown_cell("## Part\n\nThree."),
+            new_code_cell("runs = train()"),
+            new_code_cell("draw()", outputs=[out("Figure", "<p>!</p>", **{"image/png": "x"})]),
+            new_code_cell('f = kd.yours("03.1", f)', outputs=[out("not written yet", "<p>o</p>")]),
             new_markdown_cell("mine", metadata={"slideshow": {"slide_type": "fragment"}}),
             new_code_cell("mine()", metadata={"slideshow": {"slide_type": "skip"}}),
         ]
@@ -73,24 +71,18 @@ def test_results_have_slides_and_code_lies_below():
     before = nbformat.writes(lesson)
     made = slides.deck(lesson)
     assert nbformat.writes(lesson) == before  # the lesson itself is not changed
-    assert kinds(made) == [
-        "slide",
-        "subslide",
-        "slide",
-        "-",
-        "slide",
-        "-",
-        "subslide",
-        "subslide",
-        "fragment",
-        "skip",
+    seen = [(kind, cell.source) for kind, cell in zip(kinds(made), made.cells, strict=True)]
+    asked = questions()["03.a"]
+    assert [kind for kind, _ in seen] == [
+        *("slide", "-", "notes", "subslide"),  # the title with its question
+        *("slide", "-", "subslide", "subslide", "slide"),  # the figure, its code, the answer
+        *("subslide", "fragment", "skip"),
     ]
-    assert (
-        made.metadata["title"] == "Lesson" and made.cells[2].source == '<p class="where">Lesson</p>'
-    )
-    answer = made.cells[3].outputs[0].data["text/html"]
-    assert answer == '<p>x</p><div class="fragment"><p>(a)</p></div>'
-    assert made.cells[5].outputs[0].data["text/html"] == "<b>4</b>" and made.cells[6].outputs == []
+    assert seen[0][1] == "# Lesson\n\nOne." and seen[2][1] == "Two."
+    assert seen[4][1] == "## Part\n\nThree." and seen[6][1] == "runs = train()"
+    assert asked.right in seen[8][1] and asked.because in seen[8][1]
+    assert made.cells[1].outputs[0].data["text/html"] == "<p>?</p>" and made.cells[7].outputs == []
+    assert made.metadata["title"] == "Lesson"
     assert len({cell.id for cell in made.cells}) == len(made.cells)
 
 
@@ -112,7 +104,7 @@ def test_every_link_leads_somewhere(decks):
 
 
 @each_lesson
-def test_every_figure_and_every_word_is_in_the_deck(decks, path):
+def test_every_figure_and_every_heading_is_in_the_deck(decks, path):
     lesson, shown = nbformat.read(path, as_version=4), page(decks / f"{path.stem}.html")
     figures = sum(
         "image/png" in out.get("data", {})
@@ -122,15 +114,19 @@ def test_every_figure_and_every_word_is_in_the_deck(decks, path):
     assert len(shown.figures) == figures and all(shown.figures)
     told = "".join("".join(shown.words).split())
     for cell in lesson.cells:
-        if (
-            cell.cell_type == "code"
-        ):  # what a cell prints; the set-up's line and unattempted exercises are left out
-            for out in cell.outputs:
-                assert "kd.setup(" in cell.source or "".join(out.get("text", "").split()) in told
-        else:
-            for line in cell.source.splitlines():
-                if line.startswith("#"):
-                    assert "".join(line.strip("# ").split()) in told
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else []:
+            if line.startswith("#"):
+                assert "".join(line.strip("# ").split()) in told
+    assert not re.search(r"not timed yet|^(Claim|Exercise) ", "\n".join(shown.words), re.MULTILINE)
+
+
+def test_one_deck_is_built_beside_the_others(tmp_path):
+    slides.build(tmp_path / "slides", LESSONS[:2])
+    first = tmp_path / "slides" / f"{LESSONS[0].stem}.html"
+    first.write_text("<title>kept</title>")
+    assert slides.build(tmp_path / "slides", LESSONS[1:2]) == [LESSONS[1].stem]
+    assert first.read_text() == "<title>kept</title>"
+    assert "kept" in (tmp_path / "slides" / "index.html").read_text()
 
 
 def test_a_failure_leaves_the_slides_that_were_there(tmp_path):

@@ -13,6 +13,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTENSIONS = [
+    "anywidget",
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+]
 # for the kernels: no threads that spin, and no bar of a training in red on the projector
 os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
 os.environ["JUPYTER_PATH"] = os.pathsep.join(
@@ -38,9 +43,18 @@ def settings(directory, port, token):
             "allow_template_override": "NO",
             "allow_theme_override": "NO",
             "show_tracebacks": False,
+            # JupyterLab's other extensions are of no use here, and one says so in the console
+            "extension_allowlist": EXTENSIONS,
         },
         "VoilaExporter": {"nb_ipywidgets_js": {}},
     }
+
+
+def measure():
+    """The students of demo 5, distilled anew: a minute."""
+    from kdlab.show import student_choice
+
+    student_choice.distilled_sizes().to_csv(student_choice.MEASURED, index=False)
 
 
 def main():
@@ -48,7 +62,12 @@ def main():
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--token", default=None, help="made anew where none is given")
     parser.add_argument("--directory", type=Path, default=ROOT / "notebooks" / "demos")
+    parser.add_argument(
+        "--measure", action="store_true", help="write the table behind demo 5 anew, and end"
+    )
     options = parser.parse_args()
+    if options.measure:
+        return measure()
     try:
         import voila.app
         from tornado.web import HTTPError

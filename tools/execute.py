@@ -17,12 +17,9 @@ LANGUAGE = {
     "name": "python",
     "pygments_lexer": "ipython3",
 }
-# for the README
-MAP = (
-    "04_soft_targets",
-    "Where distillation helps",
-    Path(__file__).parents[1] / "docs" / "map.png",
-)
+DOCS = Path(__file__).parents[1] / "docs"
+# for the README: the lesson's number, how the figure's caption begins, where it goes
+PICTURES = (("02", "A student that is never shown a 3", DOCS / "first.png"),)
 # clocks and editors
 NOISE = (
     "execution",
@@ -59,9 +56,11 @@ def main():
         except CellError as failure:
             return f"FAILED  {failure}\n  {path.name} stays as it was"
         write(normalise(notebook), path)
-        if path.stem == MAP[0]:
-            MAP[2].parent.mkdir(exist_ok=True)
-            MAP[2].write_bytes(picture(notebook, MAP[1]))
+        for number, words, place in PICTURES:
+            found = path.stem.startswith(f"{number}_") and picture(notebook, words)
+            if found:
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(found)
         print(
             "\r" * sys.stdout.isatty()
             + f"{path.stem:<28} {len(notebook.cells):>3} cells  {seconds:7.1f} s  written",

@@ -1,5 +1,5 @@
 """Grade a folder of submissions: python tools/grade.py DIR [--out DIR] [--limit S] [--total S]
-[--strict] [--people CSV] [--deadline TIME]
+[--jobs N] [--strict] [--people CSV] [--deadline TIME]
 
 DIR/<student>/…/<any name>.ipynb, or a learning platform's zip → a gradebook (SQLite, nbgrader's),
 grades.csv, gradebook.csv and HTML feedback in build/grading/. This runs the students' code: in
@@ -16,14 +16,17 @@ import signal
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import assets
 import nbformat
 import sandbox
 from homework import HOMEWORK, HomeworkError, grade_id, instructors, release, the_secret, variant
 from lms import ArchiveError, gather
-from marking import Limits, mark
+from marking import Limits, mark, stop
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat.v4 import new_markdown_cell
 from nbgrader.api import MissingEntry
@@ -83,34 +86,46 @@ def prepare(out, name, settled):
     maker.start()
 
 
-def grade(out, one, reference, released, limits):
-    """Run one submission, write its grades and feedback; what came to light is added to its
-    remarks."""
+def marked(one, reference, released, limits):
+    """Run one submission: (the notebook put back into order and executed, remarks)."""
     notebook, remarks = restored(reference, released, one.cells)
-    one.remarks += remarks
-    place = out / f"submitted/{one.student}/{one.homework}/{one.homework}.ipynb"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write(notebook, place)
-    known = _known(out, one)
+    return notebook, remarks + mark(notebook, reference, limits)
 
+
+def grade(out, one, released, marked_when_asked):
+    """Write the grades and the feedback of one submission; what came to light is added to its
+    remarks.
+
+    marked_when_asked: a function that returns what `marked` does."""
+    known, under_way = _known(out, one), out / UNDER_WAY
+    if not known:
+        _write_json(under_way, [one.student, one.homework])
+    try:
+        notebook, remarks = marked_when_asked()
+        one.remarks += remarks
+        place = out / f"submitted/{one.student}/{one.homework}/{one.homework}.ipynb"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write(notebook, place)
+        _into_gradebook(out, one, notebook)
+    except BaseException:
+        no_empty_grade(out)
+        raise
+    under_way.unlink(missing_ok=True)
+    feedback(out, one, released)
+
+
+def _into_gradebook(out, one, executed):
     def run(notebook, resources):
-        one.remarks += mark(notebook, reference, limits)
+        for cell, done in zip(notebook.cells, executed.cells, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = done.outputs, done.execution_count
         return notebook, resources
 
     grader = Autograde(**course(out, one.student, one.homework))
     grader.force = True
     grader.sanitize_preprocessors = [OverwriteKernelspec, CheckCellMetadata]
     grader.autograde_preprocessors = [run, SaveAutoGrades, CheckCellMetadata]
-    under_way = out / UNDER_WAY
-    if not known:
-        _write_json(under_way, [one.student, one.homework])
-    try:
-        grader.start()
-    except BaseException:
-        no_empty_grade(out)
-        raise
-    under_way.unlink(missing_ok=True)
-    feedback(out, one, released)
+    grader.start()
 
 
 def no_empty_grade(out):
@@ -157,7 +172,19 @@ def feedback(out, one, released):
     maker.config.HTMLExporter.sanitize_html = True
     maker.start()
     page = out / f"feedback/{one.student}/{one.homework}/{one.homework}.html"
-    page.write_text(MATHJAX.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = MATHJAX.sub(lambda _: _formulas(), page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+
+
+def _formulas():
+    """MathJax itself, to be written into a page: it shows formulas wherever it is opened."""
+    try:
+        folder = assets.folder(*assets.MATHJAX)
+    except SystemExit:  # it is not installed: formulas stay as they were typed
+        return ""
+    script = (folder / "tex-svg.js").read_text(encoding="utf-8").replace("</script", r"<\/script")
+    setting = "window.MathJax = {tex: {inlineMath: [['$', '$']], processEscapes: true}};"
+    return f"<script>{setting}</script>\n<script>{script}</script>"
 
 
 def _short(path):
@@ -202,6 +229,7 @@ def run(
     people=None,
     deadline=None,
     again=False,
+    jobs=1,
 ):
     """Grade every submission of a folder or an archive into `out`. Raises GradingError and
     HomeworkError."""
@@ -250,30 +278,35 @@ def run(
     references = {name: variant(read(known[name]), name, secret) for name in names}
     for name, settled in references.items():
         prepare(out, name, settled)
+    todo = []  # (submission, the hash of what is graded or None, whether it was graded before)
+    for one in found:
+        now = one.cells and what_is_graded(one, references[one.homework], limits)
+        before = graded.get(one.student, {}).get(one.homework)
+        todo.append((one, now, bool(now) and now == before and not again))
+    released = {name: release(settled) for name, settled in references.items()}
+    run_them = [one for one, now, done in todo if now and not done]
     try:
         began = time.monotonic()
-        for number, one in enumerate(found, start=1):
-            before = graded.get(one.student, {}).pop(one.homework, None)
-            now = None
-            if one.cells is not None:
-                now = what_is_graded(one, references[one.homework], limits)
-            if now is not None and now == before and not again:
-                one.remarks = remarks[one.student][one.homework]
-                same = "  (graded before)"
-            else:
-                now, same = (now if _one(out, one, references, limits) else None), ""
-                save(out, one, remarks)
-            if now is not None:
-                graded.setdefault(one.student, {})[one.homework] = now
-            _write_json(out / GRADED, graded)
-            score = table(out, remarks)[one.student, one.homework]
-            points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
-            left = (time.monotonic() - began) / number * (len(found) - number) / 60
-            print(
-                f"{number} of {len(found)}, {left:.0f} min left  {one.student:<20} "
-                f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}{same}",
-                flush=True,
-            )
+        with _ahead(run_them, references, released, limits, jobs) as ask:
+            for number, (one, now, done) in enumerate(todo, start=1):
+                graded.get(one.student, {}).pop(one.homework, None)
+                if done:
+                    one.remarks = remarks[one.student][one.homework]
+                else:
+                    now = now if _one(out, one, released, ask) else None
+                    save(out, one, remarks)
+                if now:
+                    graded.setdefault(one.student, {})[one.homework] = now
+                _write_json(out / GRADED, graded)
+                score = table(out, remarks)[one.student, one.homework]
+                points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
+                left = (time.monotonic() - began) / number * (len(found) - number) / 60
+                print(
+                    f"{number} of {len(found)}, {left:.0f} min left  {one.student:<20} "
+                    f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}"
+                    f"{'  (graded before)' if done else ''}",
+                    flush=True,
+                )
     finally:
         wide(out, table(out, remarks), known_people, days_late(found, deadline))
     print(
@@ -281,15 +314,34 @@ def run(
     )
 
 
-def _one(out, one, references, limits):
+@contextmanager
+def _ahead(submissions, references, released, limits, jobs):
+    """A function that runs a submission, or waits for it where several run at a time."""
+
+    def run(one):
+        return marked(one, references[one.homework], released[one.homework], limits)
+
+    if jobs == 1:
+        yield run
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {id(one): pool.submit(run, one) for one in submissions}
+        try:
+            yield lambda one: running[id(one)].result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
+
+
+def _one(out, one, released, ask):
     """Grade one submission; True where it was graded to its end."""
     if one.cells is None:
         if _known(out, one):
             one.remarks.append("the earlier grade stays")
         return False
-    reference = references[one.homework]
     try:
-        grade(out, one, reference, release(reference), limits)
+        grade(out, one, released[one.homework], lambda: ask(one))
     except Exception as error:  # whatever it is, the others are graded
         logging.getLogger("kdlab.grading").exception(one.student)
         one.remarks.append(f"could not be graded ({type(error).__name__}; see grading.log)")
@@ -309,6 +361,10 @@ def main():
     parser.add_argument("--limit", type=int, default=30, help="seconds a cell")
     parser.add_argument(
         "--total", type=int, help="seconds a submission; ten times --limit where not given"
+    )
+    # what `make grade JOBS=2` says is in the environment
+    parser.add_argument(
+        "--jobs", type=int, default=os.environ.get("JOBS") or 1, help="submissions at a time"
     )
     parser.add_argument("--strict", action="store_true", help="refuse to run without a sandbox")
     parser.add_argument("--people", type=Path, help="a CSV: student, id, email")
@@ -332,6 +388,7 @@ def main():
             options.people,
             options.deadline,
             options.again,
+            max(1, options.jobs),
         )
     except (GradingError, HomeworkError) as error:
         return f"make grade: {error}"

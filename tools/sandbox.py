@@ -37,7 +37,10 @@ SYSTEM = [
 ]
 HIDDEN = ["notebooks", "build", "tests", ".git"]  # should this Python lie around the repository
 INSTALL = "install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
+TOOLS = Path(__file__).resolve().parent
 FILE_LIMIT = 2**20  # a file's size, in blocks of 512 or 1024 bytes
+MEMORY = 8 * 2**30  # bytes a process may ask for at least, three quarters of the machine's at most
+PROCESSES = 1000  # and threads, beyond those that the user has already
 
 
 def python_homes():
@@ -54,9 +57,12 @@ def python_homes():
     return [home for home in homes if Path(home) != Path(home).parent]
 
 
-def wrap(argv, scratch):
-    """The bubblewrap command that runs argv with scratch as the one directory it may write to."""
-    seen = [*SYSTEM, *python_homes(), str(ROOT / "kdlab"), str(ROOT / "data")]
+def wrap(argv, scratch, shared=None, shown=()):
+    """The bubblewrap command that runs argv with scratch as the one directory it may write to.
+
+    shared: another such directory, for a socket. shown: further files to read.
+    """
+    seen = [*SYSTEM, *python_homes(), str(ROOT / "kdlab"), str(ROOT / "data"), *map(str, shown)]
     binds = [word for path in seen for word in ("--ro-bind-try", path, path)]
     hidden = [
         str(ROOT / name)
@@ -82,6 +88,7 @@ def wrap(argv, scratch):
         "--bind",
         str(scratch),
         str(scratch),
+        *(["--bind", str(shared), str(shared)] if shared else []),
         "--chdir",
         str(scratch / "work"),
         "--setenv",
@@ -167,31 +174,67 @@ def environment(scratch):
 
 
 def limited(argv):
-    """argv with a limit on memory (three quarters of this machine's, at least 8 GB) and on a file's
-    size."""
+    """argv with limits on memory, on a file's size, and on processes and threads."""
     if os.name != "posix":
         return argv
-    kilobytes = max(8 * 2**20, psutil.virtual_memory().total * 3 // 4 // 1024)
-    limits = f'ulimit -v {kilobytes} 2>/dev/null; ulimit -f {FILE_LIMIT} 2>/dev/null; exec "$@"'
-    return ["/bin/sh", "-c", limits, "sh", *argv]
+    kilobytes = max(MEMORY, psutil.virtual_memory().total * 3 // 4) // 1024
+    processes = _threads() + PROCESSES
+    limits = [f"-v {kilobytes}", f"-f {FILE_LIMIT}", f"-u {processes}", f"-p {processes}"]
+    # bash says -u, dash -p for the same; what a shell does not know it passes over
+    script = "".join(f"(ulimit {one}) 2>/dev/null && ulimit {one}; " for one in limits)
+    script += 'exec "$@"'
+    return ["/bin/sh", "-c", script, "sh", *argv]
 
 
-def kernel_manager(scratch, inside):
+def _threads():
+    """How many threads this user has on this machine."""
+    total = 0
+    for process in psutil.process_iter(["uids", "num_threads"]):
+        uids = process.info["uids"]
+        if uids is not None and uids.real == os.getuid():
+            total += process.info["num_threads"] or 0
+    return total
+
+
+def kernel_manager(scratch, inside, shared=None):
     """A manager for one kernel in scratch; inside: whether in bubblewrap."""
     argv = limited([sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
     manager = AsyncKernelManager(connection_file=str(scratch / "kernel.json"))
     if os.name == "posix":  # sockets in the file system reach into a sandbox without a network
         manager.transport, manager.ip = "ipc", str(scratch / "k")
-    argv = wrap(argv, scratch) if inside else argv
+    argv = wrap(argv, scratch, shared) if inside else argv
     manager._kernel_spec = KernelSpec(argv=argv, display_name="sandbox", language="python")
     return manager
 
 
+def tool_process(names, scratch, inside, shared=None):
+    """A Python that runs the first of these tools, spoken to by lines on its standard input."""
+    files = [TOOLS / name for name in names]
+    argv = limited([sys.executable, "-P", str(files[0])])
+    return subprocess.Popen(
+        wrap(argv, scratch, shared, files) if inside else argv,
+        cwd=scratch / "work",
+        env=environment(scratch) | {"MPLBACKEND": "agg"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
 def kill(manager):
     """Stop a kernel and what it started, at once."""
-    process = getattr(manager.provisioner, "process", None)
+    end(getattr(manager.provisioner, "process", None))
+
+
+def end(process):
+    """Stop a process that leads a session of its own, and what it started, at once."""
     if process is not None and os.name == "posix":
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except OSError:
             pass  # gone already
+    elif isinstance(process, subprocess.Popen):
+        process.kill()

@@ -1,9 +1,9 @@
 """Slides of every lesson in build/slides: python tools/slides.py [--build DIR] [notebook ...]
 
-A lesson says nothing of slides, a rule does: a heading begins a slide, a result has a slide of its
-own, and the code behind it lies below (arrow down). A cell that says what it is, in its own
-metadata `slideshow`, is left alone. reveal.js and MathJax lie beside the decks, so they show
-without a network."""
+A lesson says nothing of slides, a rule does: a slide is a heading, one sentence and a figure or a
+card; the rest of the text is the speaker's. A question comes before its figure and its answer after
+it. The code lies below (arrow down). A cell that says what it is, in its own metadata `slideshow`,
+is left alone. Reveal.js and MathJax lie beside the decks, so they show without a network."""
 
 import argparse
 import copy
@@ -21,14 +21,16 @@ from nbformat.v4 import new_markdown_cell
 from runner import ROOT, lessons, read
 from website import still
 
+from kdlab.lessons.predict import questions
+
 TEMPLATES = ROOT / "tools" / "templates"
-# characters of text on a slide; a longer paragraph, or a short end, stays whole, and smaller
-PAGE, TAIL = 560, 160
 # a link to another lesson, whose slides lie beside these
 LESSON = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 # to homework or a demo, which have no slides: its words alone
 OTHER = re.compile(r"\[([^]]+)\]\([\w/]+/\w+\.ipynb\)")
-FOLD = re.compile(r"<details><summary>Answer</summary>(.*?)</details>", re.DOTALL)
+ASKED = re.compile(r"kd\.predict\(\"(\d\d\.\w)\"\)")
+# the end of a sentence: not that of "e.g." or of a number
+SENTENCE = re.compile(r"(?<=[.!?:…])[)*_\"”]*\s+(?=[*_\[(\"“]*[A-ZÀ-Ý0-9$])")
 
 
 def blocks(text):
@@ -46,30 +48,40 @@ def blocks(text):
     return found
 
 
-def pages(text, title):
-    """([(kind, Markdown)], title): a text cell cut into slides, with folded answers as the
-    speaker's notes.
-
-    title: the heading that stood last before the cell, and the one to go on with after it.
-    """
-    found, size, last = [], 0, None
+def parts(text):
+    """A text cell as a list of Markdown texts, each but perhaps the first with its heading."""
+    found = [[]]
     for block in blocks(text):
-        if block.startswith("<details"):
-            found.append(("notes", block))
-            continue
-        heading = re.match(r"#+ (.*)", block)
-        title = heading[1] if heading else title
-        formula = block.startswith("$$")  # belongs to the sentence before it
-        full = (
-            size and size + len(block) > PAGE and not formula and (size > PAGE or len(block) > TAIL)
-        )
-        if heading or last is None or full:
-            found.append(("slide", block if heading else f"{_where(title)}\n\n{block}"))
-            last, size = len(found) - 1, 0 if heading else len(block)
+        if re.match(r"#+ ", block) and found[-1]:
+            found.append([])
+        found[-1].append(block)
+    return ["\n\n".join(part) for part in found]
+
+
+def told(text):
+    """(heading or None, what a slide shows, what is the speaker's) of a text under one heading.
+
+    A slide shows the first sentence or list, formulas, and what the author set apart as a
+    quotation.
+    """
+    heading, shown, spoken = None, [], []
+    for block in blocks(text):
+        if re.match(r"#+ ", block):
+            heading = block
+        elif block.startswith((">", "$$")):
+            shown.append(block)
+        elif shown or block.startswith("<details"):
+            spoken.append(block)
         else:
-            found[last] = ("slide", f"{found[last][1]}\n\n{block}")
-            size += len(block)
-    return found, title
+            first, *rest = SENTENCE.split(block, maxsplit=1) if _running(block) else [block]
+            shown.append(first)
+            spoken += rest
+    return heading, "\n\n".join(shown), "\n\n".join(spoken)
+
+
+def _running(block):
+    """Whether it is a paragraph, and neither a list nor a table nor code."""
+    return not re.match(r"[-*|`]|\d+\. ", block)
 
 
 def _where(title):
@@ -81,62 +93,96 @@ def cell_of(kind, text):
 
 
 def shown(cell):
-    """Whether a code cell's result is for the class: neither the set-up's line nor an exercise not
-    yet attempted."""
-    texts = ["".join(out.get("data", {}).get("text/plain", "")) for out in cell.outputs]
-    return (
-        bool(cell.outputs)
-        and "kd.setup(" not in cell.source
-        and not any(t.startswith("Exercise ") for t in texts)
-    )
+    """Whether a code cell's result is for the class: neither the set-up's line nor an exercise."""
+    return bool(cell.outputs) and not re.search(r"\bkd\.(setup|check|yours|hint)\(", cell.source)
 
 
 def result(cell):
-    """A copy of a code cell that shows its result alone; a folded answer comes with the next
-    key."""
+    """A copy of a code cell that shows its result alone."""
     alone = copy.deepcopy(cell)
     alone.metadata = {"transient": {"remove_source": True}, "slideshow": {"slide_type": "-"}}
-    for output in alone.outputs:
-        data = output.get("data", {})
-        if "text/html" in data:
-            data["text/html"] = FOLD.sub(
-                r'<div class="fragment">\1</div>', "".join(data["text/html"])
-            )
     return alone
 
 
+def answer(name):
+    """The answer to a question, as Markdown."""
+    asked = questions()[name]
+    return f"*{asked.text}*\n\n**{asked.right}**\n\n{asked.because}"
+
+
+class Deck:
+    """The slides of one lesson, cell after cell: `cells`, with their metadata `slideshow`."""
+
+    def __init__(self):
+        self.cells, self.below = [], []
+        self.title, self.begun, self.asked = "kdlab", None, None
+
+    def text(self, cell):
+        """A text cell: at each heading a slide begins; what has begun may have more to tell."""
+        for part in parts(OTHER.sub(r"\1", LESSON.sub(r"](\1.html)", cell.source))):
+            heading, words, spoken = told(part)
+            if heading or self.begun is None or self.begun[1]:
+                self.end()
+                self.begun = (heading or _where(self.title), words, spoken)
+            else:
+                self.begun = (self.begun[0], words, f"{self.begun[2]}\n\n{spoken}")
+            self.title = heading.lstrip("# ") if heading else self.title
+
+    def end(self, *results):
+        """Write the slide that has begun, with these results on it and its code below."""
+        if not (self.begun or results):
+            return
+        head, words, spoken = self.begun or (_where(self.title), "", "")
+        self.cells += [cell_of("slide", f"{head}\n\n{words}"), *results]
+        if spoken.strip():
+            self.cells.append(cell_of("notes", spoken))
+        self.cells += self.below
+        self.begun, self.below = None, []
+
+    def code(self, cell):
+        """A code cell: its result on the slide, itself below; an answer once a figure was seen."""
+        below = copy.deepcopy(cell)
+        below.outputs, below.metadata = [], {"slideshow": {"slide_type": "subslide"}}
+        code = [] if cell.metadata.get("jupyter", {}).get("source_hidden") else [below]
+        asked = ASKED.search(cell.source)
+        if asked:
+            self.answered()
+        if shown(cell):
+            self.end(result(cell))
+        if self.begun:
+            self.below += code  # until the slide has its result
+        else:
+            self.cells += code
+        if asked:
+            self.asked = asked[1]
+        elif shown(cell) and any("image/png" in out.get("data", {}) for out in cell.outputs):
+            self.answered()
+
+    def answered(self):
+        """The answer to the question that is open, on a slide of its own."""
+        if self.asked:
+            self.cells.append(cell_of("slide", f"{_where(self.title)}\n\n{answer(self.asked)}"))
+            self.asked = None
+
+
 def deck(notebook):
-    """The lesson as a notebook of slides: cells cut and copied, their metadata `slideshow` set."""
-    notebook, cells, title = still(copy.deepcopy(notebook)), [], "kdlab"
+    """The lesson as a notebook of slides."""
+    notebook, made = still(copy.deepcopy(notebook)), Deck()
     for cell in notebook.cells:
         if cell.metadata.get("slideshow", {}).get("slide_type"):
-            cells.append(cell)
+            made.end()
+            made.cells.append(cell)
         elif cell.cell_type == "markdown":
-            found, title = pages(OTHER.sub(r"\1", LESSON.sub(r"](\1.html)", cell.source)), title)
-            cells += [cell_of(kind, text) for kind, text in found]
+            made.text(cell)
         elif cell.cell_type == "code":
-            if shown(cell):
-                bare = (
-                    cells
-                    and cells[-1].cell_type == "markdown"
-                    and re.fullmatch("#+ .*", cells[-1].source)
-                )
-                cells += [result(cell)] if bare else [cell_of("slide", _where(title)), result(cell)]
-            if not cell.metadata.get("jupyter", {}).get("source_hidden"):
-                code = copy.deepcopy(cell)
-                code.outputs, code.metadata = [], {"slideshow": {"slide_type": "subslide"}}
-                cells.append(code)
-    first = next(
-        (
-            re.match(r"# (.*)", cell.source)
-            for cell in notebook.cells
-            if cell.source.startswith("# ")
-        ),
-        None,
-    )
-    for number, cell in enumerate(cells):
+            made.code(cell)
+    made.end()
+    made.answered()
+    titles = (re.match(r"# (.*)", cell.source) for cell in notebook.cells)
+    title = next((found[1] for found in titles if found), made.title)
+    for number, cell in enumerate(made.cells):
         cell.id = f"slide-{number}"
-    notebook.cells, notebook.metadata["title"] = cells, first[1] if first else title
+    notebook.cells, notebook.metadata["title"] = made.cells, title
     return notebook
 
 
@@ -151,7 +197,7 @@ body {{ max-width: 40rem; margin: 3rem auto; padding: 0 1rem;
 </head>
 <body><h1>kdlab: slides</h1>
 <p>Arrow right goes on, arrow down shows the code of what is on the screen.
-S opens the speaker's notes, Esc the overview;
+S opens the speaker's notes with the rest of the text, Esc the overview;
 <code>?print-pdf</code> after a deck's address makes pages for a printer.</p>
 <ul>
 {items}
@@ -160,28 +206,42 @@ S opens the speaker's notes, Esc the overview;
 
 
 def build(slides, names=()):
-    """Build a deck of each lesson into the folder `slides`, in place of an earlier one; their
-    names."""
+    """Build a deck of each lesson into the folder `slides`; the decks' names.
+
+    They take the place of what was there; where some lessons are named, the others' decks stay.
+    """
     exporter = SlidesExporter(
         template_name="deck", extra_template_basedirs=[str(TEMPLATES)], exclude_anchor_links=True
     )
     slides.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="slides-", dir=slides.parent) as scratch:
-        new, items = Path(scratch, "slides"), []
+        new, made = Path(scratch, "slides"), []
         assets.reveal(new / "reveal")
         assets.mathjax(new / "mathjax")
         for name in ("deck.css", "deck.js"):
             shutil.copyfile(TEMPLATES / "deck" / name, new / name)
         for path in lessons(names):
-            cut = deck(read(path))
-            page, _ = exporter.from_notebook_node(cut)
+            page, _ = exporter.from_notebook_node(deck(read(path)))
             (new / f"{path.stem}.html").write_text(page, encoding="utf-8")
-            items.append(
-                f'<li><a href="{path.stem}.html">{html.escape(cut.metadata["title"])}</a></li>'
-            )
-        (new / "index.html").write_text(INDEX.format(items="\n".join(items)), encoding="utf-8")
+            made.append(path.stem)
+        if names:
+            for page in slides.glob("[0-9]*.html"):
+                if page.stem not in made:
+                    shutil.copyfile(page, new / page.name)
+        (new / "index.html").write_text(index(new), encoding="utf-8")
         assets.replace(new, slides)
-    return items
+    return made
+
+
+def index(folder):
+    """A page that leads to every deck in the folder, by its title."""
+    items = []
+    for page in sorted(folder.glob("[0-9]*.html")):
+        title = re.search(r"<title>(.*?)</title>", page.read_text(encoding="utf-8"), re.DOTALL)
+        items.append(
+            f'<li><a href="{page.name}">{title[1].strip() if title else page.stem}</a></li>'
+        )
+    return INDEX.format(items="\n".join(items))
 
 
 def main():

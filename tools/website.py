@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import assets
+import gallery
 import reference
 from runner import ROOT, read, write
 
@@ -21,6 +22,13 @@ NOTEBOOKS = [
     "demos/*.ipynb",
     "homework/student/*/*.ipynb",
 ]
+# pages with thumbnails of notebooks, and where on the page
+GALLERIES = {
+    "index.md": "[0-9][0-9]_*.ipynb",
+    "demos.md": "demos/*.ipynb",
+    "homework.md": "homework/student/*/*.ipynb",
+}
+HERE = "<!-- thumbnails -->"
 # the API's pages are those of this working copy, whatever is installed
 sys.path.insert(0, str(ROOT))
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -84,6 +92,11 @@ def stage(folder):
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         write(still(read(path)), copy)
+    (folder / "answers.md").write_text(gallery.answers(), encoding="utf-8")
+    for name, pattern in GALLERIES.items():
+        page = folder / name
+        made = gallery.cards((ROOT / "notebooks").glob(pattern), folder, ROOT)
+        page.write_text(page.read_text(encoding="utf-8").replace(HERE, made), encoding="utf-8")
     reference.pages(folder / "api")
     assets.mathjax(folder / "_static" / "mathjax")
     for page in folder.glob("*.md"):

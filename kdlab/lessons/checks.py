@@ -3,9 +3,14 @@
 import html
 import importlib
 import pkgutil
+import random
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from kdlab.base.arguments import one_of, whole
@@ -41,11 +46,35 @@ def exercise(name, asker="check"):
     return known[one_of(asker, "name", name, sorted(known))]
 
 
+@contextmanager
+def untouched() -> Iterator[None]:
+    """What holds for the whole lesson stays as it was, whatever is done inside.
+
+    The random numbers of torch, numpy and Python, torch's default dtype, and gradients on or off.
+
+    >>> with untouched():
+    ...     torch.set_default_dtype(torch.float64)
+    >>> torch.get_default_dtype()
+    torch.float32
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    python, numbers, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+        torch.set_default_dtype(dtype)
+
+
 def judge(name, attempt):
     """(state, sentence) for an attempt; state is "not attempted", "not yet" or "right"."""
     found = exercise(name)
     if attempt is None or attempt is ...:
         return "not attempted", "replace the dots, then run the cell again"
+    if callable(found.solution) and not callable(attempt):
+        return "not yet", f"a function is wanted, got {type(attempt).__name__}"
 
     def watched(*args, **kwargs):
         result = attempt(*args, **kwargs)
@@ -54,12 +83,13 @@ def judge(name, attempt):
         return result
 
     try:
-        with torch.random.fork_rng(devices=[]):  # the lesson draws what it would have drawn
+        with untouched():
             wrong = found.test(watched if callable(attempt) else attempt)
     except NotAttemptedError:
         return "not attempted", "replace the dots, then run the cell again"
     except Exception as error:
-        return "not yet", f"your code stopped with {type(error).__name__}: {error}"
+        said = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" …")
+        return "not yet", f"your code stopped with {said.rstrip(': ')}"
     return ("not yet", wrong) if wrong else ("right", "well done")
 
 

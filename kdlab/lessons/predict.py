@@ -15,6 +15,10 @@ with needs("course", asked="predict", why="buttons need"):
     import traitlets
 
 BOX = f"{SHEET}padding:.9em 1.1em;margin:.5em 0"
+HOW = (
+    "Choose before you read on. With a kernel these are buttons; the answers of all lessons "
+    "stand on one page of the course's site."
+)
 SCRIPT = """
 function render({ model, el }) {
   const make = (tag, style, text = "") =>
@@ -22,14 +26,21 @@ function render({ model, el }) {
   const box = make("div", model.get("box"));
   const ask = make("p", "margin:0 0 .7em;font-size:1.12em");
   const row = make("div", "display:flex;flex-wrap:wrap;gap:.5em");
-  const said = make("p", "margin:.7em 0 0");
+  const said = make("p", "margin:0");
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", model.get("question"));
   said.setAttribute("role", "status");
   ask.append(make("b", "", "Predict. "), model.get("question"));
   const buttons = model.get("options").map((words, i) => {
     const button = make("button", "", words);
-    button.onclick = () => { model.set("chosen", i); model.save_changes(); };
+    button.type = "button";
+    // else JupyterLab takes Enter to go into the cell
+    button.setAttribute("data-lm-suppress-shortcuts", "true");
+    button.onclick = () => {
+      if (model.get("chosen") >= 0) return; // the first guess stands
+      model.set("chosen", i);
+      model.save_changes();
+    };
     row.append(button);
     return button;
   });
@@ -39,19 +50,22 @@ function render({ model, el }) {
     buttons.forEach((button, i) => {
       const right = known && i === found.answer, mine = i === chosen;
       button.style = "font:inherit;padding:.35em 1em;border-radius:.5em;color:#1f2937;" +
-        "cursor:" + (known ? "default" : "pointer") + ";" +
+        "cursor:" + (chosen < 0 ? "pointer" : "default") + ";" +
         "border:2px solid " + (right ? "#0072B2" : mine ? "#5b6472" : "#d3d9e0") + ";" +
         "background:" + (right ? "#dcebf6" : "#fff") + ";" +
         "font-weight:" + (right || mine ? 650 : 400);
       button.textContent =
-        (right ? "✓ " : "") + model.get("options")[i] + (known && mine ? " (your guess)" : "");
+        (right ? "✓ " : "") + model.get("options")[i] + (mine ? " (your guess)" : "");
       // a button that is disabled loses the focus, and with it a reader who has no mouse
-      button.setAttribute("aria-disabled", known);
+      button.setAttribute("aria-disabled", chosen >= 0);
     });
-    said.textContent = known ? found.because : "";
-    said.hidden = !known;
+    const answer = known && model.get("options")[found.answer];
+    said.style.marginTop = chosen < 0 ? "0" : ".7em";
+    said.textContent = chosen < 0 ? "" :
+      !known ? "Noted. The answer comes as soon as Python is free." :
+      (found.answer === chosen ? "Right: " : "It is: ") + answer + ". " + found.because;
   };
-  model.on("change:found", show);
+  model.on("change:chosen change:found", show);
   show();
   box.append(ask, row, said);
   el.append(box);
@@ -80,7 +94,7 @@ class Buttons(anywidget.AnyWidget):
             self.found = {"answer": self._asked.answer, "because": self._asked.because}
 
     def __repr__(self):
-        return "\n".join([f"Predict: {self.question}", *(f"  · {o}" for o in self.options)])
+        return "\n".join([f"Predict: {self.question}", *(f"  · {o}" for o in self.options), HOW])
 
     def _repr_mimebundle_(self, **kwargs):
         live = super()._repr_mimebundle_(**kwargs)
@@ -93,8 +107,7 @@ class Buttons(anywidget.AnyWidget):
         page = (
             f'<div class="kdlab-predict" style="{BOX}"><p style="margin:0 0 .7em;font-size:1.12em">'
             f"<b>Predict.</b> {html.escape(self.question)}</p><div>{options}</div>"
-            f'<div style="font-size:.9em;color:{MUTED}">Choose before you read on. In JupyterLab '
-            "these are buttons.</div></div>"
+            f'<div style="font-size:.9em;color:{MUTED}">{HOW}</div></div>'
         )
         return data | {"text/html": page, "text/plain": repr(self)}, metadata
 

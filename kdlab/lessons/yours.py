@@ -6,15 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from kdlab.base import arguments
-from kdlab.lessons.checks import exercise, judge
-from kdlab.show.cards import FAINT, INK, MUTED, SHEET, VERMILLION, Card, show
+from kdlab.lessons.checks import exercise, judge, lessons
+from kdlab.show.cards import BLUE, INK, MUTED, SHEET, VERMILLION, Card, show
 
-BLUE, GREY = "#0072B2", "#6f7986"
+GREY = "#6f7986"
 # what became of an attempt: the mark and colour of its card, and how a caption calls the code
-RIGHT, WRONG, WAITING = "right", "not right yet", "reference"
+RIGHT, WRONG, WAITING, UNKNOWN = "right", "not right yet", "reference", "not checked"
 MARKS = {RIGHT: ("✓", BLUE), WRONG: ("✗", VERMILLION), WAITING: ("○", GREY)}
-CAPTIONS = {RIGHT: "Your code", WRONG: "Your code, not right yet", WAITING: "Reference code"}
-_given: weakref.WeakKeyDictionary[Callable, str] = weakref.WeakKeyDictionary()
+CAPTIONS = {
+    RIGHT: "Your code",
+    WRONG: "Your code, not right yet",
+    UNKNOWN: "Code not checked",
+    WAITING: "Reference code",
+}
+# by id, as a function need not be hashable; the reference to it tells whether the id is still its
+_given: dict[int, tuple[Callable, str]] = {}
 
 
 def yours(name: str, attempt: Any, run: bool = False) -> Callable:
@@ -33,8 +39,9 @@ def yours(name: str, attempt: Any, run: bool = False) -> Callable:
     arguments.instance("yours", "run", run, bool, "True or False")
     state, sentence = judge(name, attempt)
     right, written = state == "right", state != "not attempted"
-    chosen = attempt if right or (run and written) else reference
-    _given[chosen] = RIGHT if right else WRONG if chosen is attempt else WAITING
+    chosen = attempt if right or (run and written and callable(attempt)) else reference
+    if callable(attempt):
+        _remember(attempt, RIGHT if right else WRONG)
     said = _said(right, written, chosen is attempt, sentence)
     mark, colour = MARKS[RIGHT if right else WRONG if written else WAITING]
     title = reference.__name__
@@ -69,8 +76,7 @@ def _folds(found):
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:.2em 1.2em;color:{MUTED}">'
         + "".join(
-            f'<details style="border:0 solid {FAINT}"><summary style="cursor:pointer">{title}</summary>'
-            f"{body}</details>"
+            f'<details><summary style="cursor:pointer">{title}</summary>{body}</details>'
             for title, body in [*parts, ("Solution", code)]
         )
         + "</div>"
@@ -100,14 +106,30 @@ def reference(name: str) -> Callable:
 def whose(*functions: Callable) -> str:
     """A sentence for a caption: whose code drew the figure. functions: as `yours` gave them.
 
+    TypeError for what is no function.
+
     >>> whose(reference("06.1"))
     'Reference code: attention.'
     """
-    said = {}
+    said: dict[str, list[str]] = {state: [] for state in CAPTIONS}
     for function in functions:
-        said.setdefault(_given.get(function, WAITING), []).append(_name(function))
-    return " ".join(f"{CAPTIONS[s]}: {', '.join(said[s])}." for s in CAPTIONS if s in said)
+        if not callable(function):
+            raise TypeError(f"whose: functions must be functions, got {type(function).__name__}")
+        said[_state(function)].append(getattr(function, "__name__", type(function).__name__))
+    return " ".join(f"{CAPTIONS[s]}: {', '.join(names)}." for s, names in said.items() if names)
 
 
-def _name(function):
-    return getattr(function, "__name__", type(function).__name__)
+def _remember(function, state):
+    try:
+        held = weakref.ref(function)
+    except TypeError:  # an object with slots, which nothing can refer to weakly
+        _given[id(function)] = (lambda: function), state
+    else:
+        _given[id(function)] = held, state
+
+
+def _state(function):
+    if any(function is known.solution for lesson in lessons() for known in lesson.EXERCISES):
+        return WAITING
+    held, state = _given.get(id(function), (lambda: None, UNKNOWN))
+    return state if held() is function else UNKNOWN

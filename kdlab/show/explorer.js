@@ -27,6 +27,7 @@ function control(spec, id) {
   };
   return {
     name: spec.name, input, describe,
+    words: () => spec.label + ": " + (spec.kind === "entry" ? input.value : spec.shown[input.value]),
     node: make("div", { class: "kdlab-control kdlab-" + spec.kind }, label, input, ...(shown ? [shown] : [])),
     read: () => (spec.kind === "entry" ? input.value : spec.options[input.value]),
     write: (value) => {
@@ -44,8 +45,9 @@ function render({ model, el }) {
   const status = make("div", { class: "kdlab-status", role: "status" });
   const error = make("div", { class: "kdlab-error", role: "alert" });
   const form = make("form", { class: "kdlab-controls" }, ...controls.map((c) => c.node));
+  const view = make("div", { class: "kdlab-view" }, image, status, error);
   el.append(make("section", { class: "kdlab-explorer", "aria-label": model.get("title") },
-    make("h3", {}, model.get("title")), form, status, error, make("figure", {}, image, caption), numbers));
+    make("h3", {}, model.get("title")), form, make("figure", {}, view, caption), numbers));
   let sending = null, waiting = null;
 
   const present = () => Object.fromEntries(controls.map((c) => [c.name, c.read()]));
@@ -59,14 +61,20 @@ function render({ model, el }) {
     model.save_changes();
   }
 
-  function changed() {
+  // at once, before Python hears of it: the old picture goes pale under what was asked for
+  function wait(headline, words) {
+    status.replaceChildren(make("strong", {}, headline), make("span", {}, words));
+    view.classList.add("kdlab-waiting");
+  }
+
+  function changed(asked) {
     controls.forEach((c) => c.describe());
-    status.textContent = "computing …";
+    wait("computing …", asked.words());
     clearTimeout(sending);
     clearTimeout(waiting);
     sending = setTimeout(send, DELAY);
     waiting = setTimeout(() => {
-      status.textContent = "No answer yet. If it stays so, Python has stopped or is busy: run the cell again.";
+      wait("no answer yet", "If it stays so, Python has stopped or is busy: run the cell again.");
     }, PATIENCE);
   }
 
@@ -81,11 +89,12 @@ function render({ model, el }) {
     if (controls.every((c) => answer.values[c.name] === values[c.name])) {
       clearTimeout(waiting);
       status.textContent = "";
+      view.classList.remove("kdlab-waiting");
     }
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
-  for (const c of controls) c.input.addEventListener(c.input.type === "text" ? "change" : "input", changed);
+  for (const c of controls) c.input.addEventListener(c.input.type === "text" ? "change" : "input", () => changed(c));
   const moved = () => sending === null && write(); // by Python, or in another view
   model.on("change:values", moved);
   model.on("change:answer", show);

@@ -2,23 +2,30 @@
 
 import asyncio
 import base64
+import functools
 import html
 import threading
 from pathlib import Path
 
 from kdlab.base.extras import needs
-from kdlab.show.plots import STYLE
+from kdlab.show.plots import plt
+from kdlab.show.sheet import BOLD, SHEET
 
 with needs("course", asked="Explorer", why="pictures with handles need"):
     import anywidget
-    import matplotlib.pyplot as plt
     import traitlets
-    from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 # seconds: messages that came while a picture was computed are all read before the next one begins
 PAUSE = 0.05
 LENGTH = 300  # characters of an entry
+HEIGHT, TEXT = 436, 16  # of a sheet for a screen of 16 to 9, which leaves a quarter for the handles
+STAGE = SHEET | {
+    "font.size": TEXT,
+    "axes.titlesize": TEXT + 1,
+    "axes.titleweight": BOLD,
+    "axes.titlelocation": "left",
+}
 
 
 def slider(name, label, options, start, shown=None):
@@ -77,23 +84,22 @@ def _listed(kind, name, label, options, start, shown):
     }
 
 
-def large(width=13.0, height=5.0):
-    """A figure and a context for drawing on it in the house style, large enough for a projector.
+def on_stage(draw):
+    """A function that draws for a projector: no text below `TEXT`, 20 pixels where 1,280 are seen.
 
-    >>> figure, context = large(6, 3)
-    >>> with context:
-    ...     plt.rcParams["font.size"]
-    15.0
+    >>> @on_stage
+    ... def size():
+    ...     return plt.rcParams["font.size"]
+    >>> size()
+    16.0
     """
-    bigger = STYLE | {
-        "font.size": 15,
-        "axes.titlesize": 16,
-        "legend.fontsize": 13,
-        "figure.dpi": 100,
-    }
-    with plt.rc_context(bigger):
-        figure = Figure(figsize=(width, height))
-    return figure, plt.rc_context(bigger)
+
+    @functools.wraps(draw)
+    def styled(*args, **options):
+        with plt.rc_context(STAGE):
+            return draw(*args, **options)
+
+    return styled
 
 
 class Explorer(anywidget.AnyWidget):
@@ -129,11 +135,12 @@ class Explorer(anywidget.AnyWidget):
         if len(set(names)) < len(names):
             raise ValueError(f"Explorer: controls must have names of their own, got {names}")
         values = {c["name"]: c["start"] for c in controls}
+        self._picture, lines = draw(**values)
         super().__init__(
             title=title,
             controls=list(controls),
             values=values,
-            answer=_answer(values, draw(**values)),
+            answer=_answer(values, self._picture, lines),
         )
         # JupyterLab hands messages to a thread beside the cells'
         self._draw, self._lock = draw, threading.RLock()
@@ -171,7 +178,8 @@ class Explorer(anywidget.AnyWidget):
                 return
             try:
                 self._check(values)
-                found = _answer(values, self._draw(**values))
+                self._picture, lines = self._draw(**values)
+                found = _answer(values, self._picture, lines)
             except (Exception, KeyboardInterrupt) as error:
                 words = str(error) or type(error).__name__
                 found = self.answer | {"values": values, "error": f"Not drawn: {words}"}
@@ -213,23 +221,22 @@ class Explorer(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs):
         self._settle()
-        live, a, words = super()._repr_mimebundle_(**kwargs), self.answer, html.escape
+        live, words = super()._repr_mimebundle_(**kwargs), html.escape
         data, metadata = live if isinstance(live, tuple) else (live or {}, {})
+        still = self._picture._repr_mimebundle_()
         # <samp>: what a computation put out, which may differ in its last digits on another machine
         page = (
-            f'<h4>{words(self.title)}</h4><figure><img alt="{words(a["alt"])}" src="{a["src"]}" '
-            f'style="max-width:100%"><figcaption>{words(a["caption"])}</figcaption></figure>'
+            f"<h4>{words(self.title)}</h4>{still['text/html']}"
             f"<p>{words(self._settings())}</p><p>"
-            + "<br>".join(f"<samp>{words(line)}</samp>" for line in a["lines"])
+            + "<br>".join(f"<samp>{words(line)}</samp>" for line in self.answer["lines"])
             + "</p><p><em>A still picture: run the cell to get the controls.</em></p>"
         )
-        png = a["src"].partition(",")[2]
-        return data | {"text/html": page, "image/png": png, "text/plain": repr(self)}, metadata
+        shown = {"text/html": page, "image/png": still["image/png"], "text/plain": repr(self)}
+        return data | shown, metadata
 
 
-def _answer(values, drawn):
-    picture, lines = drawn
-    src = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
+def _answer(values, picture, lines):
+    src = f"data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}"
     return {
         "values": values,
         "src": src,

@@ -11,8 +11,9 @@ from kdlab.data.tasks import splits
 from kdlab.evidence.intervals import Estimate
 from kdlab.losses import features
 from kdlab.losses.hidden import HiddenLoss
-from kdlab.show.explorer import Explorer, choice, large, slider
+from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
 from kdlab.show.plots import Picture
+from kdlab.show.sheet import BOLD, EDGE, INK, MUTED, WIDTH, panel, sheet
 from kdlab.students.builders import convnet
 from kdlab.teachers import outputs
 from kdlab.training.sweep import sweep, train
@@ -38,7 +39,7 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
     """
     arguments.whole("hidden_layers_explorer", "count", count, least=4)
     arguments.whole("hidden_layers_explorer", "epochs", epochs, least=1)
-    tasks, teachers, students = _trained(count, epochs)
+    tasks, teachers, student = _learners(count, epochs)
     data = tasks[0].validation
     rows = [int(r) for c in range(10) for r in (data.y == c).nonzero()[:3, 0]]
     named = {"logits": "logits", **{v: k for k, v in LAYERS.items()}}
@@ -51,7 +52,7 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
         found = {(s, t): {} for s in ("1", "3", "logits") for t in ("1", "3", "logits")}
         for task in tasks:
             mine, theirs = (
-                hidden(runs, task, task.validation.x) for runs in (students[name], teachers)
+                hidden(runs, task, task.validation.x) for runs in (student(name), teachers)
             )
             for s, t in found:
                 found[s, t][task.unit] = float(features.cka(mine[s], theirs[t]))
@@ -59,11 +60,11 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
 
     def draw(image, layer, show, hints):
         x = data.x[rows[image]][None]
-        accuracy = {k: students[v].estimate() for k, v in (("before", "before"), ("after", hints))}
+        accuracy = {"before": student("before").estimate(), "after": student(hints).estimate()}
         sides = {
             "teacher": teachers,
-            "student before": students["before"],
-            "student after": students[hints],
+            "student before": student("before"),
+            "student after": student(hints),
         }
         maps = {
             name: hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()
@@ -93,47 +94,52 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
     )
 
 
-def _trained(count, epochs):
-    """Tasks, their teachers, and the students by their hints ("before": none)."""
+def _learners(count, epochs):
+    """Tasks, their teachers, and students by hints ("before": none), trained when asked for."""
     tasks = splits("digits", count, sizes=SIZES)
     few = splits("digits", count, sizes=SIZES, labels_per_class=10)
-    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=10, batch=64)
+    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=8, batch=64)
     budget = dict(epochs=epochs, batch=25)
-    students = {"before": train(convnet(4, 8), few, **budget)}
-    students |= {
-        name: sweep(
-            convnet(4, 8),
-            few,
-            teacher=teachers,
-            **budget,
-            objective=HiddenLoss(distance, [("3", "3")], weight),
-        )
-        for name, (distance, weight) in HINTS.items()
-    }
-    return tasks, teachers, students
+
+    @functools.cache
+    def student(hints):
+        if hints == "before":
+            return train(convnet(4, 8), few, **budget)
+        distance, weight = HINTS[hints]
+        objective = HiddenLoss(distance, [("3", "3")], weight)
+        return sweep(convnet(4, 8), few, teacher=teachers, **budget, objective=objective)
+
+    return tasks, teachers, student
 
 
+@on_stage
 def _side_by_side(image, maps, cells, label, layer, show, hints, accuracy):
     """Above, one image in every network; below, how alike their layers are; then the numbers."""
-    figure, context = large(13, 7.2)
-    with context:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.25])
-        first, *others = top.subplots(1, 4)
-        first.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
-        first.set_title("image")
-        first.axis("off")
-        for ax, (name, layer_of) in zip(others, maps.items(), strict=True):
-            ax.imshow(_shown(layer_of, show), cmap="cividis")
-            ax.set_title(name)
-            ax.axis("off")
-        for ax, (name, found) in zip(bottom.subplots(1, 2), cells.items(), strict=True):
-            _grid(ax, found)
-            ax.set_title(f"CKA {name} hints")
+    figure, canvas = sheet(HEIGHT)
+    size, step = 156, (WIDTH - EDGE) / 4
+    pixels = {"the image": image.permute(1, 2, 0).squeeze(-1).numpy()}
+    pixels |= {name: _shown(layer_of, show).numpy() for name, layer_of in maps.items()}
+    for i, (name, shown) in enumerate(pixels.items()):
+        left, ink = EDGE + i * step, name == "the image"
+        right = accuracy.get(name.removeprefix("student "))
+        words = f"{name}, {right.mean:.0f} %" if right else name
+        canvas.text(left, 26, words, color=MUTED if ink else INK, fontweight=BOLD)
+        ax = panel(figure, left, 40, size, size)
+        ax.imshow(shown, cmap="gray_r" if ink else "cividis", interpolation="none")
+        ax.axis("off")
+    for i, (name, found) in enumerate(cells.items()):
+        left = 116 + i * 478
+        canvas.text(left - 92, 238, "student ↓", color=MUTED)
+        canvas.text(left, 238, f"likeness (CKA) {name} hints", color=INK, fontweight=BOLD)
+        canvas.text(left + 362, 238, "teacher →", color=MUTED, ha="right")
+        _grid(panel(figure, left, 252, 362, 132), found)
     count = len(cells["after"]["layer 3", "layer 3"].values)
     picture = Picture(
         figure,
-        f"Above: {layer} of the first split's networks, one image. Below: likeness of all "
-        f"layers, mean ± half of a 95 % interval over {count} splits. "
+        f"Above: {layer} of the first split's networks, one image, beside the students' "
+        "mean accuracy. Below: likeness of all "
+        "layers, the student's in rows, the teacher's in columns, "
+        f"mean ± half of a 95 % interval over {count} splits. "
         f"Hints: {hints}, layer 3.",
         f"Above, an image of a {label} and the {show} of {layer} in the teacher, "
         "the student before hints and the student after them. "
@@ -169,9 +175,8 @@ def _grid(ax, found):
         )
     ax.set_xticks(range(3), keys)
     ax.set_yticks(range(3), keys)
-    ax.set(xlabel="teacher", ylabel="student")
+    ax.grid(False)
     ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
 
 
 def _words(maps, cells, label, layer, accuracy):

@@ -1,15 +1,25 @@
 """One bell for two peaks: what each divergence makes of it, with handles."""
 
+import functools
 import math
 from functools import partial
 
 import torch
 
+from kdlab.base.lab import threads_for
 from kdlab.losses import divergences
-from kdlab.show.explorer import Explorer, choice, large, slider
-from kdlab.show.plots import COLOURS, Picture
+from kdlab.show.explorer import HEIGHT, TEXT, Explorer, choice, on_stage, slider
+from kdlab.show.plots import Picture
+from kdlab.show.sheet import BOLD, EDGE, INK, MUTED, ROLES, WIDTH, panel, sheet
 
 X = torch.linspace(-6, 6, 121)
+# by the weight that a handle gives, where there is one
+DIVERGENCES = {
+    "forward KL": lambda _: divergences.forward_kl,
+    "reverse KL": lambda _: divergences.reverse_kl,
+    "JSD": lambda beta: partial(divergences.jsd, beta=beta),
+    "skewed KL": lambda skew: partial(divergences.skew_forward_kl, skew=skew),
+}
 STARTS = {
     "best of ten": (torch.linspace(-4, 4, 5).tolist(), [0.5, 3.0]),
     "broad, in the middle": ([0.0], [3.0]),
@@ -18,7 +28,7 @@ STARTS = {
 }
 
 
-def fit_bell(teacher_logits, divergence, start="best of ten", steps=200):
+def fit_bell(teacher_logits, divergence, start="best of ten", steps=160):
     """The one-peaked student that a divergence ends in → (middle, width).
 
     Adam from each start, the best kept.
@@ -33,7 +43,7 @@ def fit_bell(teacher_logits, divergence, start="best of ten", steps=200):
     place = torch.cartesian_prod(*map(torch.tensor, STARTS[start])).reshape(-1, 2)
     middle, log_width = place[:, :1].clone().requires_grad_(), place[:, 1:].log().requires_grad_()
     optimiser, target = (
-        torch.optim.Adam([middle, log_width], lr=0.08),
+        torch.optim.Adam([middle, log_width], lr=0.1),
         teacher_logits.expand(len(place), -1),
     )
     for _ in range(steps):
@@ -77,52 +87,71 @@ def peaks_explorer() -> Explorer:
     )
 
 
-def _draw(distance, share, beta, skew, start):
-    teacher = torch.logaddexp(
+@functools.lru_cache(500)
+def _fitted(kind, weight, distance, share, start):
+    """Where one student ends; a handle that it doesn't hear of leaves it as it was."""
+    with threads_for(torch.nn.Identity()):  # rows this short only wait for a second thread
+        return fit_bell(_teacher(distance, share), DIVERGENCES[kind](weight), start)
+
+
+def _teacher(distance, share):
+    """Log-probabilities (121,) of two bells."""
+    return torch.logaddexp(
         math.log(share) - (X + distance / 2) ** 2 / 0.6,
         math.log(1 - share) - (X - distance / 2) ** 2 / 0.6,
-    )
+    ).log_softmax(0)
+
+
+@on_stage
+def _draw(distance, share, beta, skew, start):
     kinds = {
-        "forward KL": divergences.forward_kl,
-        "reverse KL": divergences.reverse_kl,
-        f"JSD, β = {beta:g}": partial(divergences.jsd, beta=beta),
-        f"skewed KL, {skew:g}": partial(divergences.skew_forward_kl, skew=skew),
+        "forward KL": None,
+        "reverse KL": None,
+        "JSD": beta,
+        "skewed KL": skew,
     }
-    p, lines = teacher.softmax(0), []
-    top = float(p.max())
-    figure, context = large(13, 4.6)
-    with context:
-        for i, (ax, (name, divergence)) in enumerate(
-            zip(figure.subplots(1, 4, sharey=True), kinds.items(), strict=True)
-        ):
-            middle, width = fit_bell(teacher, divergence, start)
-            q = _bell(middle, width).softmax(0)
-            ax.fill_between(X.tolist(), p.tolist(), color="lightgrey", label="teacher")
-            ax.plot(X.tolist(), q.tolist(), color=COLOURS[0], linewidth=3, label="student")
-            top = max(top, float(q.max()))
-            ax.set_title(name)
-            ax.set_xlabel("word, in order")
-            found = q[X < 0].sum(), q[p < 0.1 * p.max()].sum()
-            lines.append(
-                f"{name}: middle {_zero(middle, 1)}, width {width:.1f}; "
-                f"{100 * found[0]:.0f} % in the left half, "
-                f"{100 * found[1]:.0f} % on words that the teacher hardly says."
-            )
-            if i == 0:
-                ax.set_ylabel("probability")
-                ax.legend(loc="upper left")
-        ax.set_ylim(0, 1.05 * top)
+    names = ["forward KL", "reverse KL", f"JSD, β = {beta:g}", f"skewed KL, {skew:g}"]
+    p, lines = _teacher(distance, share).exp(), []
+    figure, canvas = sheet(HEIGHT)
+    found = {k: _fitted(k, w, distance, share, start) for k, w in kinds.items()}
+    bells = [_bell(torch.tensor(m), torch.tensor(w)).softmax(0) for m, w in found.values()]
+    top = max(float(d.max()) for d in (p, *bells))
+    step = (WIDTH - EDGE) / 4
+    for i, (name, q, (middle, width)) in enumerate(zip(names, bells, found.values(), strict=True)):
+        x = EDGE + i * step
+        canvas.text(x, 36, name, fontsize=TEXT + 4, fontweight=BOLD)
+        ax = panel(figure, x, 56, step - EDGE, HEIGHT - 160)
+        ax.fill_between(X.tolist(), p.tolist(), color=ROLES["teacher"]["color"], alpha=0.3, lw=0)
+        ax.plot(X.tolist(), q.tolist(), color=ROLES["student"]["color"], linewidth=4)
+        ax.set(ylim=(0, 1.05 * top), xlim=(-6, 6), xticks=[], yticks=[])
+        ax.axhline(0, color=MUTED, linewidth=2)
+        left, hardly = float(q[X < 0].sum()), float(q[p < 0.1 * p.max()].sum())
+        words = f"left half: {100 * left:.0f} %", f"hardly said: {100 * hardly:.0f} %"
+        for row, text in enumerate(words):
+            canvas.text(x, HEIGHT - 74 + 26 * row, text, color=INK)
+        lines.append(
+            f"{name}: middle {_zero(middle, 1)}, width {width:.1f}; "
+            f"{100 * left:.0f} % in the left half, "
+            f"{100 * hardly:.0f} % on words that the teacher hardly says."
+        )
+    _key(canvas)
     return (
         Picture(
             figure,
-            f"One student for each divergence, fitted from: {start}. "
-            "Hardly: below a tenth of the teacher's top.",
-            f"Four panels with the teacher's two grey peaks, {distance:g} apart, "
+            f"One student for each divergence, fitted from: {start}. Left to right: words, in "
+            "order. Hardly said: below a tenth of the teacher's top.",
+            f"Four panels with the teacher's two peaks as a green ground, {distance:g} apart, "
             f"the left one with {100 * share:.0f} % of the mass, and over them one bell: "
-            f"the student under {', '.join(kinds)}. Where it stands follows as text.",
+            f"the student under {', '.join(names)}. Where it stands follows as text.",
         ),
         lines,
     )
+
+
+def _key(canvas):
+    """Who is who, at the foot."""
+    for x, who, words in ((EDGE, "teacher", "the teacher"), (EDGE + 160, "student", "the student")):
+        canvas.text(x, HEIGHT - 12, words, color=ROLES[who]["color"], fontweight=BOLD)
 
 
 def _zero(x, digits):

@@ -3,19 +3,23 @@
 import functools
 import time
 
+import numpy as np
+
 from kdlab.base import arguments
 from kdlab.data.tasks import splits
 from kdlab.evidence.intervals import Estimate
-from kdlab.show.explorer import Explorer, choice, large, slider
-from kdlab.show.plots import COLOURS, Picture
+from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
+from kdlab.show.plots import Picture
+from kdlab.show.sheet import BOLD, INK, MUTED, ROLES, panel, sheet
 from kdlab.students.builders import mlp
 from kdlab.training.sweep import sweep, train
 
 SIZES = (1000, 437, 360)  # of the digits; multiples that every split shares
+PLOT = {"left": 64, "top": 48, "width": 460, "height": HEIGHT - 118}  # pixels of the sheet
 SAME, EXPERT = "the student's own labels", "all labels, all clean"
 
 
-def distillation_race(data: str = "digits", count: int = 8, steps: int = 300) -> Explorer:
+def distillation_race(data: str = "digits", count: int = 8, steps: int = 200) -> Explorer:
     """Labels alone against a teacher: 32 students, trained anew for each setting → `Explorer`.
 
     They are trained as one stacked model.
@@ -86,17 +90,20 @@ def distillation_race(data: str = "digits", count: int = 8, steps: int = 300) ->
     )
 
 
+@on_stage
 def _race(runs, alpha, epochs, rows, setting, spent):
     gain = runs.where(alpha=alpha).minus(runs.where(alpha=0.0))  # says it where students diverged
-    arms = {"labels alone": (0.0, COLOURS[0]), "taught": (alpha, COLOURS[1])}
-    figure, context = large(13, 5.2)
-    with context:
-        left, right = figure.subplots(1, 2, width_ratios=[2, 1])
-        _curves(left, runs, arms)
-        left.set_xlabel(f"epochs of {rows} labelled images")
-        _gain(right, gain)
+    figure, canvas = sheet(HEIGHT)
+    canvas.text(24, 30, "accuracy on validation (%)", color=MUTED)
+    curves = panel(figure, **PLOT)
+    _curves(curves, canvas, runs, {"labels alone": (0.0, "rival"), "taught": (alpha, "student")})
+    curves.set_xlabel(f"epochs of {rows} labelled images")
+    _gain(panel(figure, 730, 150, 226, HEIGHT - 220), canvas, gain)
     count = runs.frame["unit"].nunique()
-    lines = [f"{name}: {runs.where(alpha=a).estimate()}" for name, (a, _) in arms.items()]
+    lines = [
+        f"{name}: {runs.where(alpha=a).estimate()}"
+        for name, a in (("labels alone", 0.0), ("taught", alpha))
+    ]
     lines += [
         f"teacher: {_teachers(runs)}",
         f"taught − labels alone: {gain}; verdict: {gain.verdict()}",
@@ -105,46 +112,72 @@ def _race(runs, alpha, epochs, rows, setting, spent):
     picture = Picture(
         figure,
         f"{setting}. Means over {count} splits, each with its own teacher; "
-        "bars are 95 % intervals. One setting looked at among many: "
+        "bands and bar are 95 % intervals. One setting looked at among many: "
         "a surprise deserves another look with fresh splits.",
         f"Left: accuracy over {epochs} epochs for students on labels alone "
-        f"and students taught at {setting}, with error bars. Right: "
+        f"and students taught at {setting}, with bands, below the teacher's. Right: "
         "their final difference with its interval beside zero. The numbers follow as text.",
     )
     return picture, lines
 
 
-def _curves(ax, runs, arms):
-    """Accuracy over epochs, a curve an arm."""
+def _curves(ax, canvas, runs, arms):
+    """Accuracy over epochs: a curve an arm with its band, and the teacher's, named at the ends."""
     points = runs.frame.groupby(["alpha", "epoch", "unit"])["accuracy"]
     unit = points.agg(lambda seeds: seeds.mean(skipna=False)) * 100
-    for i, (name, (alpha, colour)) in enumerate(arms.items()):
+    ends = {}
+    for name, (alpha, role) in arms.items():
         found = {
             e: Estimate(unit[alpha, e], "accuracy", "%") for e in unit[alpha].index.unique("epoch")
         }
-        ax.errorbar(
-            [e * (1 + 0.01 * i) for e in found],
-            [p.mean for p in found.values()],
-            label=name,
-            color=colour,
-            marker="o",
-            yerr=[p.half_width() for p in found.values()],
-            capsize=5,
-            linewidth=3,
-        )
-    ax.set_ylabel("accuracy on validation (%)")
-    ax.legend(loc="lower right")
+        mean = np.array([p.mean for p in found.values()])
+        half = np.array([p.half_width() for p in found.values()])
+        look = ROLES[role] | {"linewidth": 4}
+        ax.fill_between(list(found), mean - half, mean + half, color=look["color"], alpha=0.2, lw=0)
+        ax.plot(list(found), mean, marker="o", markersize=9, **look)
+        ends[name] = mean[-1], look["color"]
+    teacher = _teachers(runs).mean
+    ax.axhline(teacher, **ROLES["teacher"])
+    ends["the teacher"] = teacher, ROLES["teacher"]["color"]
+    ax.locator_params(nbins=5)
+    low, high = ax.get_ylim()
+    height = {
+        name: PLOT["top"] + PLOT["height"] * (high - value) / (high - low)
+        for name, (value, _) in ends.items()
+    }
+    for name, y in _apart(height).items():
+        value, colour = ends[name]
+        canvas.text(536, y + 6, f"{name} {value:.1f}", color=colour, fontweight=BOLD)
 
 
-def _gain(ax, gain):
+def _apart(heights, least=24):
+    """The same places, in order, at least so many pixels from each other.
+
+    >>> _apart({"a": 10.0, "b": 12.0})
+    {'a': 10.0, 'b': 34.0}
+    """
+    placed: dict[str, float] = {}
+    for name, y in sorted(heights.items(), key=lambda item: item[1]):
+        placed[name] = max(y, max(placed.values(), default=-least) + least)
+    return placed
+
+
+def _gain(ax, canvas, gain):
     """The difference with its interval, beside zero."""
-    ax.axvline(0, color="grey")
-    bar = dict(xerr=gain.half_width(), fmt="o", color=COLOURS[1], capsize=8, markersize=12)
-    ax.errorbar(gain.mean, 0, **bar)
+    colour = ROLES["student"]["color"]
     reach = max(2.0, 1.2 * max(map(abs, gain.interval())))
-    ax.locator_params(axis="x", nbins=5)
-    ax.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[], xlabel="taught − labels alone (points)")
-    ax.set_title(f"verdict: {gain.verdict()}")
+    ax.axvspan(0, reach, color=colour, alpha=0.1, lw=0)
+    ax.axvline(0, color=INK, linewidth=2)
+    low, high = gain.interval()
+    ax.plot([low, high], [0, 0], color=colour, linewidth=9, solid_capstyle="round")
+    ax.plot(gain.mean, 0, "o", color=colour, markersize=18, markeredgecolor="white")
+    ax.locator_params(axis="x", nbins=4)
+    ax.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[], xlabel="points")
+    ax.grid(False)
+    canvas.text(730, 30, "taught − labels alone", color=MUTED)
+    canvas.text(730, 72, gain.verdict(), fontsize=26, fontweight=BOLD, color=INK)
+    words = f"{gain.mean:+.1f} ± {gain.half_width():.1f} points"
+    canvas.text(730, 106, words, fontsize=20, color=colour, fontweight=BOLD)
 
 
 def _teachers(runs):

@@ -3,6 +3,7 @@
 import statistics
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,17 +11,24 @@ import pandas as pd
 from kdlab.base.arguments import instance
 from kdlab.base.lab import threads_for
 from kdlab.base.wrapped import evaluating
-from kdlab.data.tasks import splits
+from kdlab.data.tasks import load, splits
 from kdlab.evidence.intervals import Estimate
 from kdlab.evidence.metrics import parameters
-from kdlab.show.explorer import Explorer, choice, large, slider
-from kdlab.show.plots import COLOURS, Picture
+from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
+from kdlab.show.plots import Picture
+from kdlab.show.sheet import BOLD, EDGE, GREY, INK, LIGHT, MUTED, PALE, ROLES, panel, sheet
 from kdlab.students.builders import convnet, mlp
 from kdlab.training.runs import Runs
 from kdlab.training.sweep import distill, train
 
 BEST, SMALLEST = "the most accurate", "the smallest not surely worse"
 ANY = 1000  # per cent of the teacher's latency: no budget
+SIZES = (1000, 437, 360)  # of the digits; multiples that every split shares
+TEACHER = "the teacher"
+MEASURED = Path(__file__).parent / "student_choice.csv"  # by `distilled_sizes`
+BUILDERS = {TEACHER: convnet(16, 32, dropout=0.5)} | {
+    s.__name__: s for s in [*(mlp(w) for w in (8, 16, 32, 64, 128)), convnet(2, 4), convnet(4, 8)]
+}
 
 
 def latency_ratios(models, reference, x, blocks=8, calls=30):
@@ -80,7 +88,7 @@ def pick(accuracy, size, latency, size_budget, latency_budget, rule=BEST):
     best = max(fits, key=lambda n: accuracy[n].mean)
     if rule == SMALLEST:
         equal = [
-            n for n in fits if n == best or (accuracy[n] - accuracy[best]).verdict() != "hurts"
+            n for n in fits if n == best or (accuracy[n] - accuracy[best]).verdict(0) != "hurts"
         ]
         return min(equal, key=lambda n: size[n]), fits
     return best, fits
@@ -90,8 +98,9 @@ def choose_student_explorer(runs: Any = None, teachers: Any = None) -> Explorer:
     """Students by accuracy, bytes and latency, and what a budget buys → `Explorer`.
 
     runs: {name: Runs} with one run a split, and teachers: Runs of the same splits, with which
-    latency is compared; where they are missing, seven sizes are distilled on the digits (some ten
-    seconds). Students that diverged are named in the text and never picked.
+    latency is compared; where they are missing, seven sizes that were distilled on the digits
+    beforehand (`distilled_sizes`), with latencies of this machine. Students that diverged are named
+    in the text and never picked.
 
     >>> from kdlab import convnet, mlp, splits, train
     >>> tasks = splits("digits", 4)
@@ -100,11 +109,49 @@ def choose_student_explorer(runs: Any = None, teachers: Any = None) -> Explorer:
     >>> explorer.move(rule=SMALLEST).answer["error"]
     ''
     """
-    if runs is None:
-        tasks = splits("digits", 6, sizes=(1000, 437, 360))
-        teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=12, batch=64)
-        students = [*(mlp(w) for w in (8, 16, 32, 64, 128)), convnet(2, 4), convnet(4, 8)]
-        runs = {s.__name__: distill(s, teachers, tasks, epochs=25, batch=64) for s in students}
+    accuracy, modules, x, fallen = _beforehand() if runs is None else _of_runs(runs, teachers)
+    size = {name: 4 * parameters(m) / 1000 for name, m in modules.items()}
+    latency = latency_ratios(modules, modules[TEACHER], x)
+
+    def draw(kilobytes, share, rule):
+        name, fits = pick(accuracy, size, latency, kilobytes, share, rule)
+        picture, lines = _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
+        return picture, lines + fallen
+
+    return Explorer("Choose a student", _budgets(max(size.values())), draw)
+
+
+def distilled_sizes(count=6, epochs=25):
+    """The table behind the explorer: a teacher and seven students distilled on the digits.
+
+    A row each of every split, with its accuracy; `python tools/demos.py --measure` writes it.
+
+    >>> distilled_sizes(count=1, epochs=1).columns.tolist()
+    ['student', 'unit', 'accuracy']
+    """
+    tasks = splits("digits", count, sizes=SIZES)
+    teachers = train(BUILDERS[TEACHER], tasks, epochs=12, batch=64)
+    frames = [teachers.last().assign(student=TEACHER)]
+    for name, student in BUILDERS.items():
+        if name != TEACHER:
+            runs = distill(student, teachers, tasks, epochs=epochs, batch=64)
+            frames.append(runs.last().assign(student=name))
+    return pd.concat(frames)[["student", "unit", "accuracy"]].reset_index(drop=True)
+
+
+def _beforehand():
+    """Accuracies from the table; new networks of the same shapes, which take as long to answer."""
+    found = pd.read_csv(MEASURED)
+    accuracy = {
+        name: Estimate(100 * rows.set_index("unit")["accuracy"], "accuracy", "%")
+        for name, rows in found.groupby("student")
+    }
+    task = load("digits", sizes=SIZES)
+    return accuracy, {n: b(task) for n, b in BUILDERS.items()}, task.validation.x[:1], []
+
+
+def _of_runs(runs, teachers):
+    """Estimates and modules by name, one input, and words on who diverged."""
     named = isinstance(runs, dict) and runs and all(isinstance(r, Runs) for r in runs.values())
     if not named:
         raise TypeError(
@@ -113,75 +160,70 @@ def choose_student_explorer(runs: Any = None, teachers: Any = None) -> Explorer:
         )
     instance("choose_student_explorer", "teachers", teachers, Runs, "Runs, of the same splits")
     task = next(iter(runs.values())).tasks[teachers.frame["unit"].iloc[0]]
-    everyone = runs | {"the teacher": teachers}
+    everyone = runs | {TEACHER: teachers}
     fallen = [
         f"{name}: diverged in {', '.join(gone.values())} runs, "
         "so it has no accuracy and is left out."
         for name, r in everyone.items()
         if (gone := r.diverged())
     ]
-    modules = {name: r.module_of_unit(task) for name, r in everyone.items()}
     accuracy = {name: r.estimate() for name, r in everyone.items() if not r.diverged()}
     if not accuracy:
         raise ValueError(
             "choose_student_explorer: runs must hold a student to choose; " + " ".join(fallen)
         )
-    size = {name: 4 * parameters(m) / 1000 for name, m in modules.items()}
-    latency = latency_ratios(modules, modules[list(everyone)[-1]], task.validation.x[:1])
+    modules = {name: r.module_of_unit(task) for name, r in everyone.items()}
+    return accuracy, modules, task.validation.x[:1], fallen
 
-    def draw(kilobytes, share, rule):
-        name, fits = pick(accuracy, size, latency, kilobytes, share, rule)
-        picture, lines = _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
-        return picture, lines + fallen
 
+def _budgets(largest):
+    """The handles: kilobytes up to the largest student, per cent of the teacher's latency, rule."""
     steps = [1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0, 1000.0]
-    steps = [s for s in steps if s < max(size.values())] + [float(round(max(size.values()) + 1))]
+    steps = [s for s in steps if s < largest] + [float(round(largest + 1))]
     shares = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, ANY]
-    return Explorer(
-        "Choose a student",
-        [
-            slider(
-                "kilobytes",
-                "Budget: size",
-                steps,
-                min(steps, key=lambda s: abs(s - 20)),
-                [f"{s:g} kB" for s in steps],
-            ),
-            slider(
-                "share",
-                "Budget: latency",
-                shares,
-                ANY,
-                [f"{s} % of the teacher's" for s in shares[:-1]] + ["any"],
-            ),
-            choice("rule", "Pick", [BEST, SMALLEST]),
-        ],
-        draw,
-    )
+    start = min(steps, key=lambda s: abs(s - 20))
+    of_teacher = [f"{s} % of the teacher's" for s in shares[:-1]] + ["any"]
+    return [
+        slider("kilobytes", "Budget: size", steps, start, [f"{s:g} kB" for s in steps]),
+        slider("share", "Budget: latency", shares, ANY, of_teacher),
+        choice("rule", "Pick", [BEST, SMALLEST]),
+    ]
 
 
+@on_stage
 def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
     order = sorted(accuracy, key=lambda n: -size[n])
-    colours = [COLOURS[1] if n == name else COLOURS[0] if n in fits else "#B0B0B0" for n in order]
-    figure, context = large(13, 1.2 + 0.5 * len(order))
-    with context:
-        left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=[1.4, 1, 1])
-        for i, (n, colour) in enumerate(zip(order, colours, strict=True)):
-            e, slow = accuracy[n], latency[n]
-            left.errorbar(
-                e.mean, -i, xerr=e.half_width(), fmt="o", capsize=5, markersize=10, color=colour
-            )
-            middle.barh(-i, size[n], color=colour, height=0.6)
-            right.barh(-i, slow.mean, xerr=slow.half_width(), capsize=4, color=colour, height=0.6)
-        left.set_yticks(
-            [-i for i in range(len(order))], [f"▸ {n}" if n == name else n for n in order]
-        )
-        middle.axvline(kilobytes, color="black", linestyle="--")
-        if share < ANY:
-            right.axvline(share, color="black", linestyle="--")
-        left.set_xlabel("accuracy on validation (%)")
-        middle.set_xlabel("size (kB in float32)")
-        right.set_xlabel("latency (teacher = 100 %)")
+    figure, canvas = sheet(HEIGHT)
+    said = f"{name}: {accuracy[name].mean:.1f} %, {size[name]:.1f} kB" if name else "nothing fits"
+    canvas.text(EDGE, 34, "the budget buys", fontsize=20, color=MUTED)
+    colour = ROLES["student"]["color"]
+    canvas.text(200, 34, said, fontsize=22, color=colour, fontweight=BOLD)
+    height = HEIGHT - 130
+    left, middle, right = (
+        panel(figure, x, 56, width, height) for x, width in ((170, 300), (500, 210), (746, 210))
+    )
+    for i, n in enumerate(order):
+        colour = ROLES["student"]["color"] if n == name else LIGHT if n in fits else PALE
+        e, slow = accuracy[n], latency[n]
+        half = e.half_width()
+        left.plot([e.mean - half, e.mean + half], [-i, -i], color=colour, lw=6, zorder=3)
+        left.plot(e.mean, -i, "o", markersize=15, color=colour, markeredgecolor="white", zorder=3)
+        middle.barh(-i, size[n], color=colour, height=0.66)
+        right.barh(-i, slow.mean, xerr=slow.half_width(), color=colour, height=0.66)
+    left.set_yticks([-i for i in range(len(order))], order)
+    for row, n in zip(left.get_yticklabels(), order, strict=True):
+        row.set(fontweight=BOLD if n == name else "normal", color=INK if n in fits else GREY)
+    budget = dict(color=INK, linestyle="--", linewidth=2.5)
+    middle.axvline(kilobytes, **budget)
+    if share < ANY:
+        right.axvline(share, **budget)
+    titles = "accuracy on validation (%)", "size (kB)", "latency (teacher 100)"
+    for ax, title in zip((left, middle, right), titles, strict=True):
+        ax.set(xlabel=title, ylim=(0.6 - len(order), 0.6))
+        ax.locator_params(axis="x", nbins=4)
+        ax.grid(False, axis="y")
+        ax.grid(True, axis="x")
+        ax.tick_params(labelleft=ax is left)
     count = len(next(iter(accuracy.values())).values)
     any_share = f"{share} %" if share < ANY else "any share"
     return (
@@ -189,7 +231,7 @@ def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
             figure,
             "A row for each student, the largest first. Bars at the dots are 95 % intervals "
             f"over {count} splits, those of latency over repeats on this machine, batch 1. "
-            f"Dashed: the budgets; grey: outside them; orange: what they buy, {rule}.",
+            f"Dashed: the budgets; grey: outside them; darkest: what they buy, {rule}.",
             "Three panels with a row for each student: accuracy with error bars, "
             f"size with the budget of {kilobytes:g} kB, latency with that of {any_share} "
             "of the teacher's. The one picked is marked, and named in the text below.",
@@ -212,7 +254,7 @@ def _words(accuracy, size, latency, kilobytes, share, name, fits):
         difference = accuracy[other] - accuracy[name]
         reason = "" if other in fits else " (outside the budget)"
         word = {"helps": "surely better", "hurts": "surely worse"}.get(
-            difference.verdict(), "cannot tell"
+            difference.verdict(0), "cannot tell"
         )
         lines.append(
             f"{other}: {difference}, {word}; {size[other]:.1f} kB, latency {latency[other]}{reason}"

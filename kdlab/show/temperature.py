@@ -9,12 +9,15 @@ from kdlab.base.arguments import instance
 from kdlab.data.tasks import Task, load
 from kdlab.evidence import metrics
 from kdlab.losses import divergences
-from kdlab.show.explorer import Explorer, choice, entry, large, slider
-from kdlab.show.plots import COLOURS, Picture
+from kdlab.show.explorer import HEIGHT, TEXT, Explorer, choice, entry, on_stage, slider
+from kdlab.show.plots import Picture
+from kdlab.show.sheet import BOLD, INK, MUTED, ROLES, WIDTH, panel, sheet
+from kdlab.show.sheet import image as sharp
 from kdlab.students.builders import convnet, mlp
 from kdlab.teachers import outputs
 from kdlab.training.sweep import train
 
+TOP = 72  # of the panels, in pixels of the sheet
 TEMPERATURES = [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0]
 
 
@@ -106,31 +109,37 @@ def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = N
     )
 
 
+@on_stage
 def _three_softmaxes(z, s, label, classes, T, scale, image):
     """Teacher and student at T, the student at 1 beside the label; then the numbers."""
     shares = [divergences.log_softmax(v, t).exp() for v, t in ((z, T), (s, T), (s, 1.0))]
-    titles = f"teacher at T = {T:g}", f"student at T = {T:g}", "student at T = 1, label"
-    figure, context = large(13, 5)
-    with context:
-        widths = [1, 1, 1] if image is None else [0.55, 1, 1, 1]
-        grid = list(figure.subplots(1, len(widths), width_ratios=widths))
-        if image is not None:
-            ax = grid.pop(0)
-            shown = image.permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy()
-            ax.imshow(shown, cmap="gray_r", vmin=0, vmax=1)
-            ax.set_title(f"label: {classes[label]}")
-            ax.axis("off")
-        for ax, title, share, colour in zip(grid, titles, shares, (1, 0, 0), strict=True):
-            ax.bar(range(len(classes)), share.tolist(), color=COLOURS[colour])
-            ax.set_xticks(range(len(classes)), classes)
-            ax.set_title(title)
-            ax.set_xlabel("class")
-            ax.set_yscale("log" if scale == "logarithmic" else "linear")
-            ax.set_ylim(*((1e-6, 1.5) if scale == "logarithmic" else (0, 1.05)))
-        grid[2].bar([label], [1.0], fill=False, edgecolor="black", linewidth=2, linestyle="--")
-        grid[0].set_ylabel("probability")
-        for ax in grid[1:]:
-            ax.tick_params(labelleft=False)
+    figure, canvas = sheet(HEIGHT)
+    long = max(map(len, classes)) > 2
+    bottom = HEIGHT - (180 if long else 102)
+    if image is not None:
+        pixels = image.permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy()
+        sharp(canvas, pixels, 24, TOP, 128)
+        canvas.text(24, TOP + 156, f"label: {classes[label]}", fontweight=BOLD)
+    start = 70 if image is None else 216
+    step = (WIDTH - 24 - start) / 3
+    names = f"teacher at T = {T:g}", f"student at T = {T:g}", "student at T = 1"
+    for i, (name, share) in enumerate(zip(names, shares, strict=True)):
+        colour = ROLES["student" if i else "teacher"]["color"]
+        x = start + i * step
+        canvas.text(x, 28, name, color=colour, fontsize=TEXT + 2, fontweight=BOLD)
+        canvas.text(x, 52, f"entropy {metrics.entropy(share.log()):.2f} nats", color=MUTED)
+        ax = panel(figure, x, TOP, step - 26, bottom - TOP)
+        ax.bar(range(len(classes)), share.tolist(), color=colour, width=0.75)
+        ax.set_xticks(range(len(classes)), classes, rotation=90 if long else 0)
+        ax.set_yscale("log" if scale == "logarithmic" else "linear")
+        ax.set_ylim(*((1e-6, 1.5) if scale == "logarithmic" else (0, 1.04)))
+        ax.tick_params(labelleft=i == 0)
+    frame = dict(fill=False, edgecolor=INK, linewidth=2.5, linestyle="--", width=0.75)
+    ax.bar([label], [1.0], **frame)
+    soft, hard = _losses(z, s, label, T)
+    ends = [start + i * step for i in range(4)]
+    _bracket(canvas, ends[0], ends[2] - 26, f"soft loss: T² × KL = {soft * T * T:.3f} nats")
+    _bracket(canvas, ends[2], ends[3] - 26, f"hard loss: {hard:.3f} nats")
     picture = Picture(
         figure,
         "The soft loss compares the first two, both at T; "
@@ -142,9 +151,21 @@ def _three_softmaxes(z, s, label, classes, T, scale, image):
     return picture, _words(z, s, label, classes, T, shares[0])
 
 
+def _losses(z, s, label, T):
+    """The soft loss without T², and the hard loss."""
+    return float(divergences.forward_kl(s, z, T)), -float(divergences.log_softmax(s)[label])
+
+
+def _bracket(canvas, left, right, words):
+    """What a loss compares: a bracket below the panels, with words."""
+    y = HEIGHT - 54
+    canvas.plot([left, left, right, right], [y - 8, y, y, y - 8], color=MUTED, linewidth=2)
+    canvas.text((left + right) / 2, y + 28, words, ha="center", fontweight=BOLD)
+
+
 def _words(z, s, label, classes, T, p):
     """Entropies, the teacher's likeliest classes, and the two losses."""
-    kl, cross = float(divergences.forward_kl(s, z, T)), -float(divergences.log_softmax(s)[label])
+    kl, cross = _losses(z, s, label, T)
     order = p.argsort(descending=True)[:4].tolist()
     h = [float(metrics.entropy(v, t)) for v, t in ((z, 1.0), (z, T), (s, T), (s, 1.0))]
     likely = ", ".join(f"{classes[c]} {100 * p[c]:.2f} %" for c in order)

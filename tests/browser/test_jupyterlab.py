@@ -56,19 +56,21 @@ def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
     page.keyboard.press("Escape")  # a new cell below the last
     page.keyboard.press("b")
     page.keyboard.press("Enter")
-    page.keyboard.type('kd.check("00.1", "B")')
+    page.keyboard.type('estimate = kd.yours("00.1", kd.reference("00.1"))')
     page.keyboard.press("Shift+Enter")
-    page.get_by_text("Exercise 00.1: right").wait_for()
+    page.get_by_text("right. The lesson runs on your code").wait_for()
 
-    predict = page.locator(".jp-OutputArea-output details", has_text="Answer").first
-    predict.scroll_into_view_if_needed()
-    assert not predict.locator("p").first.is_visible()
-    predict.locator("summary").click()
-    assert predict.locator("p").first.is_visible()
+    guess = page.get_by_role("button", name="more than five points better")
+    guess.scroll_into_view_if_needed()
+    said = page.locator(".jp-OutputArea-output [role=status]").first
+    assert not said.is_visible()
+    guess.click()
+    page.get_by_text("(your guess)").wait_for()
+    assert said.is_visible()
 
     page.keyboard.press("Control+s")
     for _ in range(300):  # until the new cell, with its answer, is on the disk
-        if "well done" in path.read_text(encoding="utf-8"):
+        if "The lesson runs on your code" in path.read_text(encoding="utf-8"):
             break
         page.wait_for_timeout(100)
     code = [

@@ -140,7 +140,7 @@ def test_text_formulas_and_figures_can_be_read(site, lesson):
 
 @pytest.fixture
 def deck(serve, page):
-    """Open a deck, ready to move: deck("04_soft_targets")."""
+    """Open a deck, ready to move: deck("02_dark_knowledge")."""
     missing = []
     page.on(
         "response",
@@ -181,21 +181,18 @@ def test_the_arrow_key_goes_through_the_story_and_down_to_its_code(deck):
         line for cell in lesson.cells for line in cell.source.splitlines() if re.match("##? ", line)
     ]
     assert titles == [line.strip("# ") for line in headings]
-    assert len(codes) > 5 and codes[0].startswith("import kdlab")
+    assert len(codes) > 5 and codes[0].startswith("task = kd.load(")
 
 
-def test_the_answer_to_a_prediction_comes_with_the_next_key(deck):
-    page = deck("04_soft_targets")
-    page.evaluate(
-        """() => { const at = document.querySelector('.fragment').closest('section').parentElement;
-        Reveal.slide([...document.querySelector('.slides').children].indexOf(at), 0); }"""
+def test_the_answer_to_a_prediction_comes_after_its_figure(deck):
+    page, asked = deck("02_dark_knowledge"), questions()["02.a"]
+    told = page.evaluate(
+        "Reveal.getHorizontalSlides().map(s => s.innerText + (s.querySelector('img') ? '[img]' : ''))"
     )
-    answer = page.locator("section.present:not(.stack) .fragment")
-    assert answer.evaluate("e => getComputedStyle(e).opacity") == "0"
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "getComputedStyle(document.querySelector('section.present .fragment')).opacity === '1'"
-    )
+    question = next(i for i, words in enumerate(told) if "Predict." in words)
+    answer = next(i for i, words in enumerate(told) if asked.because in words)
+    assert any("[img]" in words for words in told[question + 1 : answer])
+    assert asked.because not in told[question]
 
 
 @each_lesson

@@ -1,11 +1,16 @@
 """The learner's own code: right, wrong, or not written yet."""
 
 import gc
+import random
+import weakref
 
+import numpy as np
 import pytest
 import torch
 
 import kdlab as kd
+from kdlab.lessons.checks import exercise
+from kdlab.lessons.exercises import Exercise, lesson06
 
 
 def attention(layer):
@@ -38,7 +43,8 @@ def test_a_right_function_is_given_back_untouched(capsys):
         (dots, "○", "not written yet"),
         (None, "○", "not written yet"),
         (..., "○", "not written yet"),
-        (3, "✗", "TypeError"),
+        (3, "✗", "a function is wanted, got int"),
+        (torch.zeros(2), "✗", "a function is wanted, got Tensor"),
     ],
 )
 def test_until_then_the_reference_stands_in(capsys, attempt, mark, said):
@@ -54,29 +60,112 @@ def test_a_wrong_one_runs_where_that_is_asked_for(capsys):
     assert "It runs all the same." in capsys.readouterr().out
     said = kd.whose(attention, bare, kd.reference("06.1"))
     assert said.endswith("Your code, not right yet: bare. Reference code: attention.")
-    assert kd.yours("06.1", dots, run=True) is kd.reference("06.1")
+    for nothing_to_run in (dots, None, 3):
+        assert kd.yours("06.1", nothing_to_run, run=True) is kd.reference("06.1")
 
 
-def test_a_check_draws_nothing_from_the_lessons_numbers(capsys):
-    def draws(layer):
-        torch.rand(3)
+def test_an_attempt_that_is_mended_is_called_by_what_it_is_now(capsys):
+    def attention(layer):
+        return write(layer)
+
+    write = dots
+    assert kd.yours("06.1", attention) is kd.reference("06.1")
+    write = bare
+    assert kd.yours("06.1", attention, run=True) is attention
+    assert kd.whose(attention) == "Your code, not right yet: attention."
+    write = kd.reference("06.1")
+    assert kd.yours("06.1", attention) is attention
+    assert kd.whose(attention, attention) == "Your code: attention, attention."
+    write = bare
+    assert kd.yours("06.1", attention) is kd.reference("06.1")
+    assert kd.whose(attention) == "Your code, not right yet: attention."
+
+
+def test_a_caption_claims_no_more_than_was_checked(capsys):
+    assert kd.whose() == ""
+    assert kd.whose(lambda: 1) == "Code not checked: <lambda>."
+    kd.yours("06.1", kd.reference("06.1"))
+    assert kd.whose(kd.reference("06.1")) == "Reference code: attention."
+    with pytest.raises(TypeError, match="^whose: functions must be functions, got int"):
+        kd.whose(attention, 3)
+
+
+def test_a_check_leaves_the_lesson_as_it_was(capsys):
+    def meddles(layer):
+        for seed in (torch.manual_seed, np.random.seed, random.seed):
+            seed(7)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
         return bare(layer)
 
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    kd.yours("06.1", draws)
-    assert torch.equal(torch.rand(1), expected)
+    def drawn():
+        return torch.rand(1).item(), np.random.rand(), random.random(), torch.is_grad_enabled()
+
+    def begin():
+        torch.manual_seed(0), np.random.seed(0), random.seed(0)
+
+    begin()
+    expected = drawn()
+    begin()
+    kd.yours("06.1", meddles)
+    assert torch.get_default_dtype() == torch.float32 and drawn() == expected
+
+
+def test_a_long_error_stays_in_one_line(capsys):
+    def long(layer):
+        raise ValueError("many\nlines " * 100)
+
+    kd.yours("06.1", long)
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and "ValueError: many lines" in told and len(told) < 500
 
 
 def test_no_function_is_kept_alive_by_it(capsys):
-    kept = len(gc.get_referrers(attention))
+    def attention(layer):
+        return bare(layer)
+
+    kd.yours("06.1", attention, run=True)
+    alive = weakref.ref(attention)
+    del attention
+    gc.collect()
+    assert alive() is None
+
+
+class Odd:
+    """A callable that nothing can hash or refer to weakly."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = None
+
+    def __call__(self, layer):
+        return attention(layer)
+
+
+def test_whatever_can_be_called_may_be_an_attempt(capsys):
+    odd = Odd()
+    assert kd.yours("06.1", odd) is odd and kd.whose(odd) == "Your code: Odd."
+    method = kd.yours("06.1", Odd().__call__)
+    assert kd.whose(method) == "Your code: __call__."
+
+
+def test_the_card_folds_hints_and_the_solution_until_it_is_right(monkeypatch):
+    shown = []
+    monkeypatch.setattr("kdlab.lessons.yours.show", shown.append)
+    kd.yours("06.1", bare)
     kd.yours("06.1", attention)
-    assert len(gc.get_referrers(attention)) == kept
+    wrong, right = (card._repr_html_() for card in shown)
+    assert wrong.count("<details>") == len(exercise("06.1").hints) + 1 and "def attention" in wrong
+    assert "<details>" not in right
 
 
-def test_an_exercise_that_no_function_answers_is_refused():
-    with pytest.raises(ValueError, match="^yours: name must be an exercise that a function"):
-        kd.yours("00.1", "B")
+def test_an_exercise_that_no_function_answers_is_refused(monkeypatch):
+    number = Exercise("06.9", lambda answer: "", ("Count.",), "attempt = 1", {})
+    monkeypatch.setattr(lesson06, "EXERCISES", (*lesson06.EXERCISES, number))
+    for ask, who in [(lambda: kd.yours("06.9", 1), "yours"), (lambda: kd.reference("06.9"), "ref")]:
+        with pytest.raises(ValueError, match=f"^{who}.*: name must be an exercise that a function"):
+            ask()
     with pytest.raises(ValueError, match="^reference: name must be one of"):
         kd.reference("9.9")
+    with pytest.raises(TypeError, match="^yours: run must be True or False"):
+        kd.yours("06.1", bare, run=1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,11 @@ def from_browser(explorer, **values):
     explorer.set_state({"values": explorer.values | values})
 
 
+def drawing(explorer):
+    """The picture that a browser is sent, as SVG."""
+    return base64.b64decode(explorer.answer["src"].removeprefix("data:image/svg+xml;base64,"))
+
+
 def test_moving_a_control_gives_a_new_picture_and_text():
     explorer, drawn = example()
     first = explorer.answer
@@ -62,9 +68,7 @@ def test_moving_a_control_gives_a_new_picture_and_text():
         explorer.answer["values"] == {"T": 4.0, "z": "1"}
         and explorer.answer["lines"] != first["lines"]
     )
-    assert base64.b64decode(
-        explorer.answer["src"].removeprefix("data:image/png;base64,")
-    ).startswith(PNG)
+    assert ElementTree.fromstring(drawing(explorer)).tag.endswith("svg")
 
 
 def test_of_values_that_come_while_it_computes_the_last_one_wins_and_those_between_are_not_drawn():
@@ -161,6 +165,7 @@ def test_without_a_kernel_picture_words_and_numbers_are_there():
 
 
 EXPLORERS = {
+    "choice": lambda: kd.choose_student_explorer(),
     "temperature": lambda: kd.temperature_explorer(),
     "peaks": lambda: kd.peaks_explorer(),
     "race": lambda: kd.distillation_race(count=4, steps=10),
@@ -177,6 +182,14 @@ def hurried(monkeypatch):
         monkeypatch.setattr(module, "train", train)
 
 
+def assert_legible(svg):
+    """At 1280 × 720, as wide as the screen: no letter below 20 pixels, two thirds of it filled."""
+    wide, high = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    letters = [float(size) for size in re.findall(r"font(?:-size)?: [^;]*?([\d.]+)px", svg)]
+    assert len(letters) > 5 and min(letters) * 1256 / wide >= 20
+    assert 1256 * 1256 * high / wide >= 2 / 3 * 1280 * 720
+
+
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_every_control_of_an_explorer_can_be_moved_to_its_ends(name, hurried):
     explorer = EXPLORERS[name]()
@@ -187,6 +200,7 @@ def test_every_control_of_an_explorer_can_be_moved_to_its_ends(name, hurried):
             lines = explorer.move(**{control["name"]: value}).answer
             assert lines["error"] == "", (control["label"], value)
             assert len(lines["alt"]) > 40 and lines["lines"]
+    assert_legible(drawing(explorer).decode())
 
 
 @pytest.mark.parametrize(
@@ -325,6 +339,19 @@ def test_the_smallest_not_surely_worse_is_told_by_paired_differences():
         accuracy["large"].values - 0.01, "accuracy", "%"
     )  # a hair, but surely
     assert tradeoff.pick(accuracy, sizes, slow, 100, 100, tradeoff.SMALLEST)[0] == "large"
+
+
+def test_the_table_beforehand_is_what_distilling_anew_gives():
+    table = pd.read_csv(tradeoff.MEASURED)
+    first = table[table["unit"] == "digits/0"].set_index("student")["accuracy"]
+    assert table.groupby("student").size().eq(6).all() and set(first.index) == set(
+        tradeoff.BUILDERS
+    )
+    task = kd.splits("digits", 1, sizes=tradeoff.SIZES)
+    teacher = kd.train(tradeoff.BUILDERS[tradeoff.TEACHER], task, epochs=12, batch=64)
+    student = kd.distill(kd.mlp(16), teacher, task, epochs=25, batch=64)
+    for name, runs in ((tradeoff.TEACHER, teacher), ("mlp 16", student)):
+        assert abs(runs.last()["accuracy"].iloc[0] - first[name]) < 0.02
 
 
 class Ticking(torch.nn.Module):

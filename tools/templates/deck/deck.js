@@ -1,11 +1,11 @@
 // Start when the formulas are set; a slide that is too tall for the screen is made smaller, step by step.
-const HEIGHT = 720;
+const HEIGHT = 720, ARROWS = 56; // nothing is to lie under the arrows
 
 function fit(slide) {
   if (!slide) return;
   let zoom = 1;
   slide.style.zoom = zoom;
-  while (slide.scrollHeight * zoom > HEIGHT && zoom > 0.4) {
+  while (slide.scrollHeight * zoom > HEIGHT - ARROWS && zoom > 0.4) {
     zoom -= 0.05;
     slide.style.zoom = zoom;
   }
