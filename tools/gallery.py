@@ -71,7 +71,7 @@ def answers():
         [
             "# Answers to the predictions",
             "",
-            "Each lesson asks before it shows. In JupyterLab a guess brings the answer; here they all "
+            "Each lesson asks before it shows. In JupyterLab a guess brings the answer; here all "
             "stand, for print and for readers without scripts. Guess first.",
         ],
         None,

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from pages import ROOT, built
 
+from kdlab.lessons.predict import questions
+
 pytest.importorskip(
     "sphinx", reason="the site's packages are not installed: pip install -e '.[site]'"
 )
@@ -187,7 +189,8 @@ def test_the_arrow_key_goes_through_the_story_and_down_to_its_code(deck):
 def test_the_answer_to_a_prediction_comes_after_its_figure(deck):
     page, asked = deck("02_dark_knowledge"), questions()["02.a"]
     told = page.evaluate(
-        "Reveal.getHorizontalSlides().map(s => s.innerText + (s.querySelector('img') ? '[img]' : ''))"
+        """Reveal.getHorizontalSlides().map(
+            slide => slide.textContent + (slide.querySelector('img') ? '[img]' : ''))"""
     )
     question = next(i for i, words in enumerate(told) if "Predict." in words)
     answer = next(i for i, words in enumerate(told) if asked.because in words)
