@@ -17,7 +17,7 @@ from kdlab.lessons.predict import questions
 LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 HEADINGS = ["Takeaways", "Check yourself", "Further reading"]
 # lessons in the second edition's form; the others follow
-SECOND = {"00", "01", "02", "03"}
+SECOND = {"00", "01", "02", "03", "04"}
 NBVAL_OFF = re.compile(
     r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE
 )
@@ -233,7 +233,7 @@ def rhythm(notebook, name):
         "two exercises, kd.check( or kd.yours(": len(re.findall(r"kd\.(?:check|yours)\(", program))
         >= 2,
         **{
-            f"a heading '{h}'": re.search(rf"^#+ .*{h}|<b>{h}", text, re.MULTILINE)
+            f"a heading '{h}'": re.search(rf"^(?:#+ |\*\*).*{h}|<b>{h}", text, re.MULTILINE)
             for h in headings
         },
     }
@@ -265,17 +265,21 @@ def test_lesson(path, rule):
     assert rule(nbformat.read(path, as_version=4), path.stem) == []
 
 
-def test_the_readme_shows_the_map_of_lesson_04():
-    (path,) = (path for path in LESSONS if path.stem.startswith("04_"))
-    lesson = nbformat.read(path, as_version=4)
-    maps = [
-        out.data["image/png"]
-        for _, out in outputs(lesson)
-        if out.get("data", {}).get("text/plain", "").startswith("Figure: Where distillation helps")
+def pictures(number, words):
+    """The PNGs of a lesson's figures whose captions begin with `words`."""
+    (path,) = (path for path in LESSONS if path.stem.startswith(f"{number}_"))
+    return [
+        base64.b64decode(out.data["image/png"])
+        for _, out in outputs(nbformat.read(path, as_version=4))
+        if out.get("data", {}).get("text/plain", "").startswith(f"Figure: {words}")
     ]
+
+
+def test_the_readme_shows_the_missing_3_of_lesson_02():
     root = Path(__file__).parent.parent
-    assert [base64.b64decode(m) for m in maps] == [(root / "docs" / "map.png").read_bytes()]
-    assert "](docs/map.png)" in (root / "README.md").read_text(encoding="utf-8")
+    first = (root / "docs" / "first.png").read_bytes()
+    assert pictures("02", "A student that is never shown a 3") == [first]
+    assert "](docs/first.png)" in (root / "README.md").read_text(encoding="utf-8")
 
 
 # --- each rule catches its bad example ---

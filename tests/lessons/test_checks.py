@@ -15,11 +15,17 @@ from kdlab.lessons.checks import check, exercise, hint, judge, lessons
 NAMES = [
     "00.1",
     "00.2",
+    "02.1",
+    "02.2",
+    "02.3",
     "03.1",
     "03.2",
     "03.3",
+    "03.4",
     "04.1",
     "04.2",
+    "04.3",
+    "04.4",
     "05.1",
     "05.2",
     "06.1",
@@ -76,6 +82,13 @@ def test_untouched_function_and_crash():
     assert judge("03.2", lambda *a: ...)[0] == "not attempted"
     state, sentence = judge("03.2", lambda *a: 1 / 0)
     assert state == "not yet" and "ZeroDivisionError" in sentence
+
+
+def test_a_solution_that_is_a_function_is_shown_as_it_is_written(capsys):
+    hint("06.1", 9)
+    told = capsys.readouterr().out
+    assert "def attention(layer):" in told and "keepdim=True" in told
+    assert judge("06.1", 3) == ("not yet", "a function is wanted, got int")
 
 
 def test_card_folds_hints_and_solution():
