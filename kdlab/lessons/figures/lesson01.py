@@ -2,7 +2,9 @@
 
 import torch
 
+from kdlab.lessons import yours
 from kdlab.lessons.exercises.lesson01 import broken_loops as broken_loops
+from kdlab.lessons.exercises.lesson01 import soften as reference
 from kdlab.show import plots
 from kdlab.show.sheet import (
     BLUE,
@@ -26,21 +28,23 @@ WATCHED = ("training loss", "soft loss, new images", "read right (%)", "agrees w
 PART = 24  # pixels between two columns of small multiples
 
 
-def before_after(data, teacher_logits, student, T, name):
-    """The images of which the teacher is least sure, with its answers and a student's as bars."""
+def before_after(data, teacher_logits, student, T, name, soften=None):
+    """The images of which the teacher is least sure, with its answers and a student's as bars.
+
+    soften: the learner's, which then draws the bars.
+    """
+    whose = f" {yours.whose(soften)}" if soften else ""
+    soften = soften or reference
     with torch.no_grad():
         found = student.eval()(data.x)
     student.train()
-    rows = torch.softmax(teacher_logits / T, -1).max(-1).values.argsort()[:SEEN]
+    rows = reference(teacher_logits, T).max(-1).values.argsort()[:SEEN]
     return plots.images_with_bars(
         data.x[rows],
-        {
-            who: torch.softmax(z[rows] / T, -1)
-            for who, z in (("teacher", teacher_logits), (name, found))
-        },
+        {who: soften(z[rows], T) for who, z in (("teacher", teacher_logits), (name, found))},
         data.clean[rows],
         f"The {SEEN} training images of which the teacher is least sure. Bars are probabilities of "
-        f"the ten classes at T = {T}.",
+        f"the ten classes at T = {T}.{whose}",
         f"{SEEN} digits, under each two rows of ten bars: the teacher's answer, spread over a few "
         f"classes, and the {name}'s.",
     )
@@ -51,7 +55,9 @@ def four_curves(histories, whose):
     return plots.learning(
         {
             name: {
-                title: {round(100 * (i + 1) / len(h), 1): row[k] for i, row in enumerate(h)}
+                title: {
+                    round(100 * (i + 1) / len(h), 1): value for i, value in enumerate(_column(h, k))
+                }
                 for k, title in enumerate(WATCHED)
             }
             for name, h in histories.items()
@@ -64,10 +70,15 @@ def four_curves(histories, whose):
     )
 
 
+def _column(history, k):
+    """One of the curves, as numbers: an `evaluate` may well give tensors."""
+    return [float(row[k]) for row in history]
+
+
 @on_sheet
 def dots(groups, mine, ceiling, T):
     """Students as dots along accuracy, stacked where they agree. groups: {name: [accuracy, …]}."""
-    rows = list(groups.items())
+    rows, mine, ceiling = list(groups.items()), float(mine), float(ceiling)
     lowest = min(min(values) for _, values in rows)
     figure, canvas = sheet(70 + 130 * len(rows))
     ax = panel(figure, EDGE + 150, 30, WIDTH - 2 * EDGE - 170, 130 * len(rows) - 16)
@@ -150,10 +161,10 @@ def small_multiples(right, broken):
     for k, title in enumerate(WATCHED):
         x = left + k * wide + PART
         canvas.text(x, 30, title, fontsize=14, fontweight=BOLD)
-        every = [row[k] for h in (right, *broken.values()) for row in h]
+        every = [value for h in (right, *broken.values()) for value in _column(h, k)]
         for i, (letter, history) in enumerate(broken.items()):
             ax = panel(figure, x + 12, top + i * tall, wide - PART - 16, tall - 22)
-            _small(ax, [row[k] for row in right], [row[k] for row in history], every, k < 2)
+            _small(ax, _column(right, k), _column(history, k), every, k < 2)
             ax.tick_params(labelbottom=i == len(broken) - 1, labelsize=11)
             if not k:
                 y = top + i * tall + 56
@@ -189,7 +200,7 @@ def beside(right, mine, whose):
     steps = {"reference": right, "yours": mine}
     return plots.learning(
         {
-            name: {title: [row[k] for row in h] for k, title in enumerate(WATCHED)}
+            name: {title: _column(h, k) for k, title in enumerate(WATCHED)}
             for name, h in steps.items()
         },
         roles={"reference": "control", "yours": "student"},

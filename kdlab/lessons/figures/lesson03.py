@@ -136,7 +136,8 @@ def over_temperature(panels, whose):
         height=380,
         ceiling={title: ("its teacher", teacher) for title, (_, teacher) in panels.items()},
         caption="On validation, each beside labels alone after as many epochs; bands are 95 % "
-        f"intervals over splits. With all images, T = 4 − T = 1: {last[4] - last[1]}. {whose}",
+        "intervals over splits. In the first panel both controls lie on the zero line. "
+        f"With all images, T = 4 − T = 1: {last[4] - last[1]}. {whose}",
     )
 
 
@@ -239,10 +240,19 @@ def by_size(panels, best):
     )
 
 
+def _legible(letter):
+    """A letter that may stand in an SVG: at a high T a model writes bytes that are no text."""
+    return letter if letter.isprintable() and letter != "\ufffd" or letter in "\n\t" else "·"
+
+
 def sampled(texts):
     """What a model writes at several temperatures. texts: {name: [(token, probability)]}."""
+    legible = {
+        name: [("".join(map(_legible, token)), p) for token, p in tokens]
+        for name, tokens in texts.items()
+    }
     return plots.tokens(
-        texts,
+        legible,
         "One model, one prompt (grey), four sampling temperatures. Dark is what the model itself, "
         "at T = 1, finds unlikely.",
         "Four short texts. At T = 0.5 hardly a token is dark; at 1 some are; at 2 and 4 nearly all "
