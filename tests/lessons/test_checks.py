@@ -15,6 +15,11 @@ from kdlab.lessons.checks import check, exercise, hint, judge, lessons
 NAMES = [
     "00.1",
     "00.2",
+    "01.1",
+    "01.2",
+    "01.3",
+    "01.4",
+    "01.5",
     "02.1",
     "02.2",
     "02.3",

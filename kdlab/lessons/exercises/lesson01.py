@@ -9,10 +9,12 @@ from kdlab.lessons.exercises import Exercise, Question
 
 
 def soften(logits, T):
+    """Probabilities at temperature T: (N, C) → (N, C)."""
     return torch.softmax(logits / T, dim=-1)
 
 
 def soft_loss(student_logits, teacher_logits, T):
+    """T² · KL(teacher ‖ student), the mean over the images: one number."""
     p = torch.softmax(teacher_logits / T, dim=-1)
     log_p = torch.log_softmax(teacher_logits / T, dim=-1)
     log_q = torch.log_softmax(student_logits / T, dim=-1)
@@ -20,6 +22,7 @@ def soft_loss(student_logits, teacher_logits, T):
 
 
 def train_step(student, optimiser, loss, x, teacher_logits, T):
+    """One step down loss(student_logits, teacher_logits, T) → its value, a float."""
     student.train()
     optimiser.zero_grad()
     value = loss(student(x), teacher_logits, T)
@@ -29,6 +32,7 @@ def train_step(student, optimiser, loss, x, teacher_logits, T):
 
 
 def evaluate(student, data):
+    """The share of data.x that the student reads as data.y."""
     student.eval()
     with torch.no_grad():
         answers = student(data.x).argmax(dim=-1)
