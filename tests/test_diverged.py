@@ -504,7 +504,7 @@ def test_a_map_marks_a_cell_without_a_number(cell, drawn):
     assert [t.get_text() for t in ax.texts] == ["+\n+1.2", "×"]
     assert np.ma.getmaskarray(ax.images[0].get_array()).tolist() == [[False, True]]
     legend = [t.get_text() for t in drawn[0].legends[0].get_texts()]
-    assert legend[-1] == "× diverged" and len(legend) == 5
+    assert legend[-1] == "× diverged" and len(legend) == len(plots.SIGNS) + 1
 
 
 def test_the_race_says_diverged_instead_of_a_number(monkeypatch):

@@ -51,6 +51,7 @@ CALLS = [
     ("course", "kd.load('digits')", "load: the digits come with scikit-learn"),
     ("course", f"kd.claim('it helps', {ESTIMATE} > 0)", "Estimate: an interval needs scipy"),
     ("course", "kd.plots", "plots: pictures need matplotlib"),
+    ("course", "kd.predict", "predict: buttons need anywidget"),
     ("course", "kd.temperature_explorer()", "plots: pictures need matplotlib"),
     (
         "course",
@@ -98,6 +99,7 @@ print("fine")
 """
 NEEDY = {
     "plots",
+    "predict",
     "serve",
     "temperature_explorer",
     "distillation_race",

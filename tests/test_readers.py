@@ -29,7 +29,9 @@ NAMES = {
 def public():
     """(qualified name, function) of every public function and method, wherever its file stands."""
     for info in pkgutil.walk_packages(kd.__path__, "kdlab."):
-        if info.name.rpartition(".")[2] == "__main__":
+        # a lesson's own pictures and references are given what its cells have just made
+        own = info.name.startswith(("kdlab.lessons.figures.", "kdlab.lessons.exercises."))
+        if own or info.name.rpartition(".")[2] == "__main__":
             continue
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
