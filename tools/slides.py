@@ -29,6 +29,8 @@ LESSON = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 # to homework or a demo, which have no slides: its words alone
 OTHER = re.compile(r"\[([^]]+)\]\([\w/]+/\w+\.ipynb\)")
 ASKED = re.compile(r"kd\.predict\(\"(\d\d\.\w)\"\)")
+# how an exercise stands: kd.yours, kd.check
+EXERCISE = re.compile(r"[✓✗○] \d\d\.\d|Exercise \d\d\.\d: ")
 # the end of a sentence: not that of "e.g." or of a number
 SENTENCE = re.compile(r"(?<=[.!?:…])[)*_\"”]*\s+(?=[*_\[(\"“]*[A-ZÀ-Ý0-9$])")
 
@@ -92,14 +94,19 @@ def cell_of(kind, text):
     return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
 
 
-def shown(cell):
-    """Whether a code cell's result is for the class: neither the set-up's line nor an exercise."""
-    return bool(cell.outputs) and not re.search(r"\bkd\.(setup|check|yours|hint)\(", cell.source)
+def results(cell):
+    """What a code cell shows to a class: neither the set-up's line nor how an exercise stands."""
+    texts = ("".join(out.get("data", {}).get("text/plain", "")) for out in cell.outputs)
+    found = zip(cell.outputs, texts, strict=True)
+    return [out for out, text in found if not EXERCISE.match(text)] * (
+        "kd.setup(" not in cell.source
+    )
 
 
 def result(cell):
     """A copy of a code cell that shows its result alone."""
     alone = copy.deepcopy(cell)
+    alone.outputs = copy.deepcopy(results(cell))
     alone.metadata = {"transient": {"remove_source": True}, "slideshow": {"slide_type": "-"}}
     return alone
 
@@ -147,7 +154,7 @@ class Deck:
         asked = ASKED.search(cell.source)
         if asked:
             self.answered()
-        if shown(cell):
+        if results(cell):
             self.end(result(cell))
         if self.begun:
             self.below += code  # until the slide has its result
@@ -155,7 +162,7 @@ class Deck:
             self.cells += code
         if asked:
             self.asked = asked[1]
-        elif shown(cell) and any("image/png" in out.get("data", {}) for out in cell.outputs):
+        elif any("image/png" in out.get("data", {}) for out in results(cell)):
             self.answered()
 
     def answered(self):
