@@ -87,8 +87,8 @@ def test_search_finds_temperature(site):
     found = page.locator("ul.search li a")
     found.first.wait_for()
     page.wait_for_function("document.querySelectorAll('ul.search li a').length > 5")
-    assert any("02 · Temperature" in title for title in found.all_inner_texts())
-    found.filter(has_text="02 · Temperature").first.click()
+    assert any("03 · Temperature" in title for title in found.all_inner_texts())
+    found.filter(has_text="03 · Temperature").first.click()
     assert "why soften it" in page.locator("h1").first.inner_text()
 
 
@@ -122,7 +122,7 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(site, address):
         .map(e => e.outerHTML.slice(0, 90))""")
     assert too_wide == []
     page.locator("button.primary-toggle:visible").click()
-    page.get_by_role("link", name="02 · Temperature").first.wait_for()
+    page.get_by_role("link", name="03 · Temperature").first.wait_for()
 
 
 @each_lesson
