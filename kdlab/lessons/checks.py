@@ -1,5 +1,6 @@
 """Did I get it right: instant checks, hints in steps, a solution to reveal."""
 
+import dis
 import html
 import importlib
 import pkgutil
@@ -20,6 +21,21 @@ from kdlab.show.cards import Card
 
 class NotAttemptedError(Exception):
     """Raised inside a test where the learner's function still returns the dots it came with."""
+
+
+class NothingReturnedError(Exception):
+    """Raised inside a test where the learner's function does something and returns nothing."""
+
+
+def _only_dots(function):
+    """Whether nothing but dots, a docstring or pass stands in the function.
+
+    >>> _only_dots(lambda x: ...), _only_dots(lambda x: x.sort())
+    (True, False)
+    """
+    code = getattr(function, "__code__", None)
+    idle = {"RESUME", "NOP", "LOAD_CONST", "POP_TOP", "RETURN_VALUE", "RETURN_CONST"}
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
 
 
 def _fold(summary, body):
@@ -78,8 +94,10 @@ def judge(name, attempt):
 
     def watched(*args, **kwargs):
         result = attempt(*args, **kwargs)
-        if result is None or result is ...:
+        if result is ... or (result is None and _only_dots(attempt)):
             raise NotAttemptedError
+        if result is None:
+            raise NothingReturnedError
         return result
 
     try:
@@ -87,6 +105,8 @@ def judge(name, attempt):
             wrong = found.test(watched if callable(attempt) else attempt)
     except NotAttemptedError:
         return "not attempted", "replace the dots, then run the cell again"
+    except NothingReturnedError:
+        return "not yet", "your function gives back None: it lacks a return"
     except Exception as error:
         said = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" …")
         return "not yet", f"your code stopped with {said.rstrip(': ')}"

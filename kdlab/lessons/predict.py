@@ -8,7 +8,8 @@ from kdlab.base import arguments
 from kdlab.base.extras import needs
 from kdlab.lessons.checks import lessons
 from kdlab.lessons.exercises import Question
-from kdlab.show.cards import FAINT, MUTED, SHEET
+from kdlab.show.cards import SHEET
+from kdlab.show.colours import FAINT, MUTED
 
 with needs("course", asked="predict", why="buttons need"):
     import anywidget

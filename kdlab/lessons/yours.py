@@ -7,9 +7,9 @@ from typing import Any
 
 from kdlab.base import arguments
 from kdlab.lessons.checks import exercise, judge, lessons
-from kdlab.show.cards import BLUE, INK, MUTED, SHEET, VERMILLION, Card, show
+from kdlab.show.cards import SHEET, Card, show
+from kdlab.show.colours import BLUE, GREY, INK, MUTED, VERMILLION
 
-GREY = "#6f7986"
 # what became of an attempt: the mark and colour of its card, and how a caption calls the code
 RIGHT, WRONG, WAITING, UNKNOWN = "right", "not right yet", "reference", "not checked"
 MARKS = {RIGHT: ("✓", BLUE), WRONG: ("✗", VERMILLION), WAITING: ("○", GREY)}

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from kdlab.base.arguments import logits, number_or_tensor
 from kdlab.losses.divergences import check_temperature
 from kdlab.losses.kd import KDLoss
+from kdlab.losses.pointwise import PointwiseKL
 from kdlab.losses.protocol import Objective
 
 # what a function may ask for by name, and the setting that it then is given
@@ -46,11 +45,11 @@ class OwnLoss(Objective):
     student after another. A warning says so, once, and why; another where the loss takes more than
     five times as long as `KDLoss`. It always runs as it is written: never recorded or compiled.
 
-    Each row of a batch holds the function's value, so their mean is the loss. It sees every row of
-    the batch; what it does with one labelled −100 is its own affair (torch's cross_entropy leaves
-    it out of the mean, and gives NaN where a batch has no other). TypeError or ValueError, with the
-    function's name, for one that takes other arguments, and at the first batch for a value that is
-    no scalar, not finite, or has no gradient.
+    The function sees logits of half precision in float32. Each row of a batch holds its value, so
+    their mean is the loss. It sees every row of the batch; what it does with one labelled −100 is
+    its own affair (torch's cross_entropy leaves it out of the mean, and gives NaN where a batch has
+    no other). TypeError or ValueError, with the function's name, for one that takes other
+    arguments, and at the first batch for a value that is no scalar, not finite, or has no gradient.
 
     >>> def squared(student_logits, teacher_logits, T):
     ...     return ((student_logits - teacher_logits) / T).square().sum(-1).mean()
@@ -115,6 +114,11 @@ class OwnLoss(Objective):
         """The function's value, or of replicas (R, B, C) the mean of theirs."""
         logits("OwnLoss", "student_logits", student_logits, "(..., B, C)", least=2)
         logits("OwnLoss", "teacher_logits", teacher_logits, "(..., B, C)", least=2)
+        if not student_logits.shape[-2]:
+            raise ValueError(
+                "OwnLoss: student_logits must hold at least one row, got the shape "
+                f"{tuple(student_logits.shape)}"
+            )
         if labels is None and self.needs_labels:
             raise TypeError(
                 f"OwnLoss: labels must be given, {self.__name__} asks for them, got None"
@@ -125,8 +129,8 @@ class OwnLoss(Objective):
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor | None
     ) -> dict[str, Tensor]:
         """{"loss": (…, B)}, unchecked: each row holds the mean of its replica's batch."""
-        if student_logits.ndim == 2:  # copies, which the function may change in place
-            mean = self._of_one(student_logits.clone(), teacher_logits.clone(), labels)
+        if student_logits.ndim == 2:
+            mean = self._of_one(_own(student_logits), _own(teacher_logits), labels)
         else:
             mean = self._of_many(student_logits, teacher_logits, labels)
         return {"loss": mean[..., None].expand(student_logits.shape[:-1])}
@@ -169,7 +173,7 @@ class OwnLoss(Objective):
             self._meet(student.detach().requires_grad_(), teacher, labels)
         if self._found["mapped"]:
             try:
-                return self._mapped(student.clone(), teacher.clone(), labels)
+                return self._mapped(_own(student), _own(teacher), labels)
             except Exception as error:
                 self._no_longer_mapped(error, len(student))
         return self._one_by_one(student, teacher, labels)
@@ -189,7 +193,7 @@ class OwnLoss(Objective):
     def _one_by_one(self, student, teacher, labels):
         """Each student by a call of its own."""
         own = [None] * len(student) if labels is None else labels
-        replicas = zip(student.clone(), teacher.clone(), own, strict=True)
+        replicas = zip(_own(student), _own(teacher), own, strict=True)
         return torch.stack([self._of_one(*replica, r) for r, replica in enumerate(replicas)])
 
     def _no_longer_mapped(self, error, students):
@@ -208,7 +212,7 @@ class OwnLoss(Objective):
     def _meet(self, student, teacher, labels):
         """Check what the function gives for the first student, and time it."""
         first = None if labels is None else labels[0]
-        value = self._of_one(student[0].clone(), teacher[0].clone(), first)
+        value = self._of_one(_own(student[0]), _own(teacher[0]), first)
         if student[0].isfinite().all() and not value.isfinite():
             none = self.needs_labels and bool((first < 0).all())
             raise ValueError(
@@ -250,6 +254,12 @@ def _asked(function, name):
     return {p.name: None if p.default is p.empty else p.default for p in more if p.name in ASKED}
 
 
+def _own(logits):
+    """A copy, which the function may change in place; of half precision in float32."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return logits.clone() if wide == logits.dtype else logits.to(wide)
+
+
 def _one_number(value):
     """A tensor of equal numbers as a number; any other as it is."""
     if torch.is_tensor(value) and bool((value == value.flatten()[0]).all()):
@@ -276,31 +286,3 @@ def _seconds(rows, student, teacher, labels):
 def _wait(tensor):
     if tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
-
-
-class PointwiseKL(TorchFunctionMode):
-    """Inside, F.kl_div is written out: torch's has no rule for `vmap`, which then loops over it.
-
-    >>> log_q, p = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0.0]])
-    >>> with PointwiseKL():
-    ...     print(round(F.kl_div(log_q, p, reduction="sum").item(), 4))
-    0.6931
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return (_kl_div if func is F.kl_div else func)(*args, **(kwargs or {}))
-
-
-def _kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
-    """torch.nn.functional.kl_div in operations that `vmap` knows; what is rare is left to it."""
-    ends = {
-        "none": lambda rows: rows,
-        "sum": torch.sum,
-        "mean": torch.mean,
-        "batchmean": lambda rows: rows.sum() / len(input),
-    }
-    if reduction not in ends or size_average is not None or reduce is not None:
-        return F.kl_div(input, target, size_average, reduce, reduction, log_target)
-    if log_target:
-        return ends[reduction](target.exp() * (target - input))
-    return ends[reduction](torch.xlogy(target, target) - target * input)

@@ -7,16 +7,13 @@ import numpy as np
 import torch
 
 from kdlab.base import arguments
+from kdlab.show.colours import FAINT, GREY, INK, MUTED, PALE, VERMILLION
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import (
     BOLD,
+    DIGITS,
     EDGE,
-    FAINT,
-    GREY,
-    INK,
-    MUTED,
-    PALE,
-    VERMILLION,
+    MOST,
     WIDTH,
     answered,
     array,
@@ -32,9 +29,6 @@ from kdlab.show.sheet import (
     wrapped,
 )
 from kdlab.show.sheet import image as draw
-
-MOST = 9  # images in a row
-DIGITS = "0123456789"
 
 
 @on_sheet

@@ -8,10 +8,8 @@ from typing import Any
 
 from kdlab.base import arguments
 from kdlab.evidence.claims import FAILED, Claim, claimed, judge, record
+from kdlab.show.colours import BLUE, FAINT, INK, MUTED, TINT, VERMILLION
 
-# the colours of kdlab/show/sheet.py, which needs matplotlib
-INK, MUTED, FAINT = "#1f2937", "#5b6472", "#d3d9e0"
-BLUE, VERMILLION, PALE = "#0072B2", "#C84E00", "#dcebf6"
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Liberation Sans',Arial,sans-serif"
 # white on any page, and everything in em: it grows with a slide's letters, up to a size
 SHEET = (
@@ -161,9 +159,9 @@ def _drawing(claim: Claim, axis):
         parts += [
             _words(LEFT, top + 14, name or "95 % interval", MUTED),
             _words(RIGHT, top + 14, str(e), INK, "end", 650),
-            _line(LEFT, top + 31, RIGHT, top + 31, PALE if end - start > 1 else FAINT, 1),
+            _line(LEFT, top + 31, RIGHT, top + 31, TINT if end - start > 1 else FAINT, 1),
             f'<rect x="{start:.1f}" y="{top + 21}" width="{end - start:.1f}" height="20" '
-            f'fill="{PALE}"/>',
+            f'fill="{TINT}"/>',
             *(_line(across(b), top + 21, across(b), top + 41, INK, 1.5) for b in bounds),
             _interval([across(v) for v in e.interval()], across(e.mean), top + 31),
         ]

@@ -10,13 +10,11 @@ import numpy as np
 
 from kdlab.base import arguments
 from kdlab.evidence.intervals import Estimate
+from kdlab.show.colours import GREY, INK, MUTED
 from kdlab.show.picture import Picture, needs
 from kdlab.show.sheet import (
     BOLD,
     EDGE,
-    GREY,
-    INK,
-    MUTED,
     ROLES,
     WIDTH,
     apart,

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 
 from kdlab.base import arguments
+from kdlab.show.colours import INK, MUTED, VERMILLION
 from kdlab.show.picture import Picture, needs
 from kdlab.show.sheet import (
     BOLD,
     EDGE,
-    INK,
-    MUTED,
-    VERMILLION,
     array,
     heading,
     image,

@@ -11,9 +11,10 @@ from kdlab.data.tasks import splits
 from kdlab.evidence.intervals import Estimate
 from kdlab.losses import features
 from kdlab.losses.hidden import HiddenLoss
+from kdlab.show.colours import INK, MUTED
 from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
 from kdlab.show.plots import Picture
-from kdlab.show.sheet import BOLD, EDGE, INK, MUTED, WIDTH, panel, sheet
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, panel, sheet
 from kdlab.students.builders import convnet
 from kdlab.teachers import outputs
 from kdlab.training.sweep import sweep, train
@@ -42,21 +43,7 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
     tasks, teachers, student = _learners(count, epochs)
     data = tasks[0].validation
     rows = [int(r) for c in range(10) for r in (data.y == c).nonzero()[:3, 0]]
-    named = {"logits": "logits", **{v: k for k, v in LAYERS.items()}}
-
-    def hidden(runs, task, x):
-        return outputs.hidden(runs.module_of_unit(task), x, list(LAYERS.values()))
-
-    @functools.cache
-    def alike(name):
-        found = {(s, t): {} for s in ("1", "3", "logits") for t in ("1", "3", "logits")}
-        for task in tasks:
-            mine, theirs = (
-                hidden(runs, task, task.validation.x) for runs in (student(name), teachers)
-            )
-            for s, t in found:
-                found[s, t][task.unit] = float(features.cka(mine[s], theirs[t]))
-        return {(named[s], named[t]): Estimate(pd.Series(v), "CKA") for (s, t), v in found.items()}
+    alike = functools.cache(lambda name: _alike(tasks, student(name), teachers))
 
     def draw(image, layer, show, hints):
         x = data.x[rows[image]][None]
@@ -67,7 +54,7 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
             "student after": student(hints),
         }
         maps = {
-            name: hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()
+            name: _hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()
         }
         cells = {"before": alike("before"), "after": alike(hints)}
         return _side_by_side(
@@ -92,6 +79,21 @@ def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
         ],
         draw,
     )
+
+
+def _hidden(runs, task, x):
+    return outputs.hidden(runs.module_of_unit(task), x, list(LAYERS.values()))
+
+
+def _alike(tasks, students, teachers):
+    """CKA of each layer of the students with each of the teachers: {(layer, layer): Estimate}."""
+    named = {v: k for k, v in LAYERS.items()} | {"logits": "logits"}
+    found = {(s, t): {} for s in named for t in named}
+    for task in tasks:
+        mine, theirs = (_hidden(runs, task, task.validation.x) for runs in (students, teachers))
+        for s, t in found:
+            found[s, t][task.unit] = float(features.cka(mine[s], theirs[t]))
+    return {(named[s], named[t]): Estimate(pd.Series(v), "CKA") for (s, t), v in found.items()}
 
 
 def _learners(count, epochs):

@@ -8,9 +8,10 @@ import torch
 
 from kdlab.base.lab import threads_for
 from kdlab.losses import divergences
+from kdlab.show.colours import INK, MUTED
 from kdlab.show.explorer import HEIGHT, TEXT, Explorer, choice, on_stage, slider
 from kdlab.show.plots import Picture
-from kdlab.show.sheet import BOLD, EDGE, INK, MUTED, ROLES, WIDTH, panel, sheet
+from kdlab.show.sheet import BOLD, EDGE, ROLES, WIDTH, panel, sheet
 
 X = torch.linspace(-6, 6, 121)
 # by the weight that a handle gives, where there is one

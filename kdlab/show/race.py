@@ -8,9 +8,10 @@ import numpy as np
 from kdlab.base import arguments
 from kdlab.data.tasks import splits
 from kdlab.evidence.intervals import Estimate
+from kdlab.show.colours import INK, MUTED
 from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
 from kdlab.show.plots import Picture
-from kdlab.show.sheet import BOLD, INK, MUTED, ROLES, panel, sheet
+from kdlab.show.sheet import BOLD, ROLES, panel, sheet
 from kdlab.students.builders import mlp
 from kdlab.training.sweep import sweep, train
 
@@ -70,24 +71,19 @@ def distillation_race(data: str = "digits", count: int = 8, steps: int = 200) ->
             runs, alpha, epochs, rows, f"T = {T:g}, α = {alpha:g}, the teacher saw {saw}", spent
         )
 
-    noises = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-    return Explorer(
-        "Distillation race: a teacher against labels alone",
-        [
-            slider("T", "Temperature T", [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0], 4.0),
-            slider("alpha", "α, weight of the teacher", [0.1, 0.25, 0.5, 0.75, 0.9, 1.0], 0.9),
-            slider(
-                "labels",
-                "Labels a class",
-                [3, 5, 10, 20, 30, 50, 0],
-                10,
-                ["3", "5", "10", "20", "30", "50", "all"],
-            ),
-            slider("noise", "Wrong labels", noises, 0.0, [f"{100 * n:.0f} %" for n in noises]),
-            choice("saw", "The teacher saw", [EXPERT, SAME]),
-        ],
-        draw,
-    )
+    return Explorer("Distillation race: a teacher against labels alone", _handles(), draw)
+
+
+def _handles():
+    """What the class may choose: T, alpha, labels, noise, and what the teacher saw."""
+    labels, noises = [3, 5, 10, 20, 30, 50, 0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    return [
+        slider("T", "Temperature T", [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0], 4.0),
+        slider("alpha", "α, weight of the teacher", [0.1, 0.25, 0.5, 0.75, 0.9, 1.0], 0.9),
+        slider("labels", "Labels a class", labels, 10, [str(n or "all") for n in labels]),
+        slider("noise", "Wrong labels", noises, 0.0, [f"{100 * n:.0f} %" for n in noises]),
+        choice("saw", "The teacher saw", [EXPERT, SAME]),
+    ]
 
 
 @on_stage

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from kdlab.base import arguments
-from kdlab.show.picture import STYLE, Figure, needs, plt
+from kdlab.base.extras import needs
+from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, HAIR, INK, LIGHT, MUTED, ORANGE
+from kdlab.show.picture import STYLE, Figure, plt
 
 with needs("course", asked="plots", why="pictures need"):
     from matplotlib.font_manager import FontProperties
@@ -18,9 +20,8 @@ with needs("course", asked="plots", why="pictures need"):
     from matplotlib.textpath import TextPath
 
 WIDTH, EDGE = 980, 24
-INK, MUTED, FAINT, HAIR = "#1f2937", "#5b6472", "#d3d9e0", "#e9ecf0"
-GREY, PALE = "#6f7986", "#c3cbd4"
-BLUE, LIGHT, VERMILLION, GREEN, ORANGE = "#0072B2", "#3D8FC9", "#C84E00", "#00805C", "#A86A00"
+MOST = 9  # images in a row
+DIGITS = "0123456789"
 BOLD = 700  # the font has no lighter one between this and normal
 # one colour, one role, in the whole course; roles also differ in line style
 ROLES = {

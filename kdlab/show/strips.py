@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdlab.base import arguments
+from kdlab.show.colours import BLUE, FAINT, MUTED, VERMILLION
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import (
-    BLUE,
     BOLD,
+    DIGITS,
     EDGE,
-    FAINT,
-    MUTED,
-    VERMILLION,
+    MOST,
     WIDTH,
     classes,
     heading,
@@ -23,9 +22,6 @@ from kdlab.show.sheet import (
     width_of,
     wrapped,
 )
-
-MOST = 9  # images in a row
-DIGITS = "0123456789"
 
 
 @on_sheet

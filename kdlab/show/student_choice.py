@@ -14,9 +14,10 @@ from kdlab.base.wrapped import evaluating
 from kdlab.data.tasks import load, splits
 from kdlab.evidence.intervals import Estimate
 from kdlab.evidence.metrics import parameters
+from kdlab.show.colours import GREY, INK, LIGHT, MUTED, PALE
 from kdlab.show.explorer import HEIGHT, Explorer, choice, on_stage, slider
 from kdlab.show.plots import Picture
-from kdlab.show.sheet import BOLD, EDGE, GREY, INK, LIGHT, MUTED, PALE, ROLES, panel, sheet
+from kdlab.show.sheet import BOLD, EDGE, ROLES, panel, sheet
 from kdlab.students.builders import convnet, mlp
 from kdlab.training.runs import Runs
 from kdlab.training.sweep import distill, train

@@ -9,9 +9,10 @@ from kdlab.base.arguments import instance
 from kdlab.data.tasks import Task, load
 from kdlab.evidence import metrics
 from kdlab.losses import divergences
+from kdlab.show.colours import INK, MUTED
 from kdlab.show.explorer import HEIGHT, TEXT, Explorer, choice, entry, on_stage, slider
 from kdlab.show.plots import Picture
-from kdlab.show.sheet import BOLD, INK, MUTED, ROLES, WIDTH, panel, sheet
+from kdlab.show.sheet import BOLD, ROLES, WIDTH, panel, sheet
 from kdlab.show.sheet import image as sharp
 from kdlab.students.builders import convnet, mlp
 from kdlab.teachers import outputs
@@ -56,25 +57,11 @@ def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = N
     >>> explorer.answer["lines"][0]  # doctest: +ELLIPSIS
     'Teacher: entropy ... nats at T = 1...'
     """
-    own = "an nn.Module, or None for one of its own"
-    for key, model in (("teacher", teacher), ("student", student)):
-        instance("temperature_explorer", key, model, (torch.nn.Module, type(None)), own)
-    task = load("digits", sizes=(1000, 437, 360)) if task is None else task
-    instance("temperature_explorer", "task", task, Task, "a Task, from load()")
-    if teacher is None:
-        teacher = train(convnet(16, 32, dropout=0.5), task, epochs=12, batch=64).module()
-    if student is None:
-        student = train(mlp(16), task, epochs=20, batch=64).module()
+    task, models = _models(task, teacher, student)
     data, names = task.validation, task.classes
     # four of each class, in order
     rows = [int(r) for c in range(len(names)) for r in (data.y == c).nonzero()[:4, 0]]
-    answers = [outputs.logits(model, data.x[rows]).float().cpu() for model in (teacher, student)]
-    for key, answer in zip(("teacher", "student"), answers, strict=True):
-        if not metrics.sound(answer):
-            raise ValueError(
-                f"temperature_explorer: {key} must give finite logits, "
-                "got NaN or +inf: it diverged; train it with a lower lr or clip=1.0"
-            )
+    answers = [_answers(key, model, data.x[rows]) for key, model in models.items()]
     images, labels = data.x[rows].cpu(), data.y[rows].tolist()
     shown = [f"{names[y]}, number {i % 4 + 1}" for i, y in enumerate(labels)]
 
@@ -107,6 +94,31 @@ def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = N
         ],
         draw,
     )
+
+
+def _models(task, teacher, student):
+    """The task and {"teacher": module, "student": module}; small ones where none was given."""
+    own = "an nn.Module, or None for one of its own"
+    for key, model in (("teacher", teacher), ("student", student)):
+        instance("temperature_explorer", key, model, (torch.nn.Module, type(None)), own)
+    task = load("digits", sizes=(1000, 437, 360)) if task is None else task
+    instance("temperature_explorer", "task", task, Task, "a Task, from load()")
+    if teacher is None:
+        teacher = train(convnet(16, 32, dropout=0.5), task, epochs=12, batch=64).module()
+    if student is None:
+        student = train(mlp(16), task, epochs=20, batch=64).module()
+    return task, {"teacher": teacher, "student": student}
+
+
+def _answers(key, model, x):
+    """A model's logits for x; ValueError for one that diverged."""
+    answer = outputs.logits(model, x).float().cpu()
+    if not metrics.sound(answer):
+        raise ValueError(
+            f"temperature_explorer: {key} must give finite logits, "
+            "got NaN or +inf: it diverged; train it with a lower lr or clip=1.0"
+        )
+    return answer
 
 
 @on_stage

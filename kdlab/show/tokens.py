@@ -4,13 +4,11 @@ import numbers
 from typing import Any
 
 from kdlab.base import arguments
+from kdlab.show.colours import HAIR, INK, MUTED
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import (
     BOLD,
     EDGE,
-    HAIR,
-    INK,
-    MUTED,
     WIDTH,
     heading,
     on_sheet,
@@ -31,7 +29,7 @@ SIZE, LINE, LETTER = 13.0, 23, 13.0 * 0.602  # pixels: text, a line of it, a let
 CAME, OTHERS = "#e39a6c", "#dde2e8"
 GAP, TOP = 28, 5  # between panels; words expected a token
 COLUMN, ROW = 104, 18  # a token with its words, a word
-INVISIBLE = str.maketrans({"\n": "⏎", "\t": "→", "\r": "␍"})
+INVISIBLE = {"\n": "⏎", "\t": "→", "\r": "␍"}
 
 
 @on_sheet
@@ -74,6 +72,19 @@ def _checked(name, given):
     return [tuple(pair) for pair in found]
 
 
+def _visible(token):
+    """The token as letters that a page can hold: a model may write bytes that are no text.
+
+    >>> _visible("a\\n\\x02b")
+    'a⏎·b'
+    """
+    kept = (letter.isprintable() and letter != "\ufffd" for letter in token)
+    return "".join(
+        letter if seen else INVISIBLE.get(letter, "·")
+        for letter, seen in zip(token, kept, strict=True)
+    )
+
+
 def _shaded(panels, title):
     wide = (WIDTH - 2 * EDGE - GAP * (len(panels) - 1)) / len(panels)
     lines = {name: _lines(given, int(wide / LETTER)) for name, given in panels.items()}
@@ -113,7 +124,7 @@ def _lines(given, columns):
     column = 0
     for token, p in given:
         p = None if p is None else float(p)
-        words = token.translate(INVISIBLE)
+        words = _visible(token)
         if column and column + len(words) > columns:
             lines.append([])
             column, words = 0, words.lstrip(" ") or words
@@ -176,7 +187,7 @@ def _column(canvas, x, y, wide, token, words, top):
 
 def _fit(token, wide, size, weight):
     """A token's letters without its blank, cut where it is too wide; a blank alone is shown."""
-    words = token.translate(INVISIBLE).strip() or "␣"
+    words = _visible(token).strip() or "␣"
     while len(words) > 2 and width_of(words, size, weight) > wide:
         words = words[:-2] + "…"
     return words

@@ -114,8 +114,12 @@ def answers_of(teacher, tasks, on, seeds=1, layers=()):
     else:
         found = _given(teacher)
         _check_logits(found, tasks, on, seeds)
-    floored = [z.detach().to(device()).float().clamp_min(FLOOR) for z in found]
-    return {"logits": torch.stack(floored)} | hidden
+    return {"logits": torch.stack([_kept(z.detach()) for z in found])} | hidden
+
+
+def _kept(z):
+    """Logits as a table keeps them: in float32, or float64 where they came so, and finite."""
+    return z.to(device(), torch.promote_types(z.dtype, torch.float32)).clamp_min(FLOOR)
 
 
 def has_layers(teacher):

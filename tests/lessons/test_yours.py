@@ -171,3 +171,12 @@ def test_an_exercise_that_no_function_answers_is_refused(monkeypatch):
         kd.reference("9.9")
     with pytest.raises(TypeError, match="^yours: run must be True or False"):
         kd.yours("06.1", bare, run=1)
+
+
+def forgot(layer):
+    layer.square().sum(1).flatten(1)
+
+
+def test_a_missing_return_is_named(capsys):
+    assert kd.yours("06.1", forgot) is kd.reference("06.1")
+    assert "not yet: your function gives back None: it lacks a return." in capsys.readouterr().out

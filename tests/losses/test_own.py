@@ -11,7 +11,7 @@ from torch import nn
 
 import kdlab as kd
 from kdlab import KDLoss, OwnLoss
-from kdlab.losses.own import PointwiseKL
+from kdlab.losses.pointwise import PointwiseKL
 
 R, B, C = 3, 6, 5
 SMALL = {"sizes": (50, 40, 40)}  # 50 images: with batches of 16, the last has two
@@ -330,3 +330,25 @@ def test_the_written_out_divergence_is_torch_s(reduction, log_target):
             value = F.kl_div(q, target, reduction=reduction, log_target=log_target)
         found.append((value, *torch.autograd.grad(value.sum(), q)))
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_seen_in_float32(dtype):
+    seen = []
+
+    def looks(student_logits, teacher_logits, T):
+        seen.extend([student_logits.dtype, teacher_logits.dtype])
+        return written(student_logits, teacher_logits, T)
+
+    student, teacher = (torch.randn(2, 5, 7, dtype=dtype) for _ in range(2))
+    student.requires_grad_()
+    loss = OwnLoss(looks)(student, teacher)
+    loss.backward()
+    expected = KDLoss(4.0, 1.0)(student, teacher, torch.zeros(2, 5, dtype=torch.long))
+    assert set(seen) == {torch.float32} and student.grad.dtype == dtype
+    torch.testing.assert_close(loss, expected)
+
+
+def test_no_row_is_no_loss():
+    with pytest.raises(ValueError, match=r"student_logits must hold at least one row.*\(0, 7\)"):
+        OwnLoss(written)(torch.zeros(0, 7), torch.zeros(0, 7))

@@ -28,20 +28,6 @@ def nothing_left_open():
     assert plt.get_fignums() == []
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were made into pictures."""
-    figures = []
-
-    class Kept(Picture):
-        def __init__(self, figure, caption, alt):
-            super().__init__(figure, caption, alt)
-            figures.append(figure)
-
-    monkeypatch.setattr(plots, "Picture", Kept)
-    return figures
-
-
 def estimate(mean, spread=1.0):
     return Estimate(
         pd.Series([mean - spread, mean, mean, mean + spread], index=list("abcd")), "gain", "points"

@@ -8,24 +8,10 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from kdlab import Estimate
-from kdlab.show import curves as module
 from kdlab.show.curves import Curve, curves, learning
 from kdlab.show.sheet import ROLES
 
 WORDS = {"x": "epoch", "y": "accuracy (%)", "caption": "A caption."}
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were made into pictures."""
-    figures, whole = [], module.Picture
-
-    def kept(figure, caption, alt):
-        figures.append(figure)
-        return whole(figure, caption, alt)
-
-    monkeypatch.setattr(module, "Picture", kept)
-    return figures
 
 
 def estimate(mean, spread=1.0):

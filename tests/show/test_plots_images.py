@@ -8,9 +8,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from kdlab.show import answers, heat, strips
+from kdlab.show import heat, strips
 from kdlab.show.answers import bars, images_with_bars
-from kdlab.show.sheet import BLUE, GREY, PALE, VERMILLION
+from kdlab.show.colours import BLUE, GREY, PALE, VERMILLION
 from kdlab.show.strips import strip
 
 WORDS = ("A caption.", "An alt text.")
@@ -18,20 +18,6 @@ X = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Z = torch.randn(12, 10, generator=torch.Generator().manual_seed(1))
 P = torch.softmax(Z, -1)
 Y = P.argmax(-1)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were made into pictures."""
-    figures, whole = [], answers.Picture
-
-    def kept(figure, caption, alt):
-        figures.append(figure)
-        return whole(figure, caption, alt)
-
-    for module in (answers, strips, heat):
-        monkeypatch.setattr(module, "Picture", kept)
-    return figures
 
 
 def said(figure):

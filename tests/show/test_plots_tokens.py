@@ -1,26 +1,14 @@
 """Tokens are text whatever a model writes, shaded by what was given, each where it was read."""
 
+import xml.etree.ElementTree
+
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from kdlab.show import tokens as module
 from kdlab.show.tokens import BANDS, CAME, tokens
 
 WORDS = ("A caption.", "An alt text.")
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were made into pictures."""
-    figures, whole = [], module.Picture
-
-    def kept(figure, caption, alt):
-        figures.append(figure)
-        return whole(figure, caption, alt)
-
-    monkeypatch.setattr(module, "Picture", kept)
-    return figures
 
 
 def said(figure):
@@ -93,3 +81,8 @@ def test_a_token_stands_above_the_likeliest_words_its_own_in_colour(drawn):
 def test_what_cannot_be_drawn_is_named(given, words):
     with pytest.raises((TypeError, ValueError), match=words):
         tokens(given, *WORDS)
+
+
+def test_bytes_that_are_no_text_leave_the_picture_whole():
+    picture = tokens([("a\x02\x1b", 0.5), ("\ufffd", None)], *WORDS)
+    xml.etree.ElementTree.fromstring(picture.svg)

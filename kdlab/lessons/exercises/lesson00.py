@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from kdlab.lessons.checks import NotAttemptedError
 from kdlab.lessons.exercises import Exercise, Question
 
 # --- 00.1: the mean and half of its interval ---
@@ -276,14 +275,7 @@ VERDICTS = {
 
 
 def _judging(attempt):
-    answers = []
-    for i, case in enumerate(INTERVALS):
-        try:
-            answers.append(attempt(*case))
-        except NotAttemptedError:
-            if not i:  # the dots
-                raise
-            return f"for {_told(case)} nothing comes back: one way through lacks a return"
+    answers = [attempt(*case) for case in INTERVALS]
     truth = [verdict(*case) for case in INTERVALS]
     if answers == truth:
         return ""

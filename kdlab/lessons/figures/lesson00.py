@@ -5,21 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from kdlab import plots
-from kdlab.show.sheet import (
-    BLUE,
-    BOLD,
-    EDGE,
-    GREY,
-    INK,
-    MUTED,
-    PALE,
-    VERMILLION,
-    WIDTH,
-    heading,
-    on_sheet,
-    panel,
-    sheet,
-)
+from kdlab.show.colours import BLUE, GREY, INK, MUTED, PALE, VERMILLION
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, on_sheet, panel, sheet
 
 TYPICAL, DOUBTFUL = (4, 7), (2, 3, 8, 9)  # the classes on the first screen
 NOTES = ["typical"] * len(TYPICAL) + ["in doubt"] * len(DOUBTFUL)
@@ -40,31 +27,39 @@ def _six(task, teacher):
     return rows, logits[rows]
 
 
-def _second(logits):
-    """The class that each row's answer holds for second likeliest."""
-    return logits.topk(2).indices[:, 1].tolist()
+def _answered(task, rows, logits, answers, caption, alt, title):
+    """The six images with these answers under each; coloured: the teacher's second choice."""
+    return plots.images_with_bars(
+        task.validation.x[rows],
+        answers,
+        task.validation.clean[rows],
+        caption,
+        alt,
+        marked=logits.topk(2).indices[:, 1].tolist(),
+        notes=NOTES,
+        title=title,
+        key=["the right class", "the teacher's second choice", "the other classes"],
+    )
 
 
 def six_digits(task, teacher):
     """Six validation images with their label, and the teacher's answer at T = 1 and T = 4."""
     rows, logits = _six(task, teacher)
-    right = task.validation.clean[rows]
-    return plots.images_with_bars(
-        task.validation.x[rows],
-        {
-            "the label": F.one_hot(right, logits.shape[-1]).double(),
-            "the teacher at T = 1": logits.softmax(-1),
-            "the teacher at T = 4": (logits / 4).softmax(-1),
-        },
-        right,
+    answers = {
+        "the label": F.one_hot(task.validation.clean[rows], logits.shape[-1]).double(),
+        "the teacher at T = 1": logits.softmax(-1),
+        "the teacher at T = 4": (logits / 4).softmax(-1),
+    }
+    return _answered(
+        task,
+        rows,
+        logits,
+        answers,
         "Images that the teacher was not trained on. Of two classes the typical image, of four "
         "the one that it doubts most and still reads right. The ten bars add up to 100 %.",
         "Six digits, each with three rows of bars. The label is one full bar. At T = 1 the "
         "teacher gives some doubtful digits a second bar; at T = 4 every digit has several.",
-        marked=_second(logits),
-        notes=NOTES,
-        title="What a label says, and what a teacher says",
-        key=["the right class", "the teacher's second choice", "the other classes"],
+        "What a label says, and what a teacher says",
     )
 
 
@@ -74,18 +69,16 @@ def six_again(task, teacher, alone, taught):
     answers = {"the teacher": logits}
     for name, runs in (("student, labels alone", alone), ("student, taught", taught)):
         answers[name] = runs.logits_of_unit(task, task.validation.x[rows])
-    return plots.images_with_bars(
-        task.validation.x[rows],
+    return _answered(
+        task,
+        rows,
+        logits,
         {name: (z / 4).softmax(-1) for name, z in answers.items()},
-        task.validation.clean[rows],
         "The six images of the beginning; neither student was trained on them. All answers at "
         "T = 4.",
         "Six digits, each with three rows of bars: the teacher's answer, that of the student on "
         "labels alone, and the taught student's, whose bars look like the teacher's.",
-        marked=_second(logits),
-        notes=NOTES,
-        title="The same six digits: whom does each student sound like?",
-        key=["the right class", "the teacher's second choice", "the other classes"],
+        "The same six digits: whom does each student sound like?",
     )
 
 

@@ -6,21 +6,8 @@ from kdlab.lessons import yours
 from kdlab.lessons.exercises.lesson01 import broken_loops as broken_loops
 from kdlab.lessons.exercises.lesson01 import soften as reference
 from kdlab.show import plots
-from kdlab.show.sheet import (
-    BLUE,
-    BOLD,
-    EDGE,
-    GREEN,
-    GREY,
-    INK,
-    MUTED,
-    ORANGE,
-    VERMILLION,
-    WIDTH,
-    on_sheet,
-    panel,
-    sheet,
-)
+from kdlab.show.colours import BLUE, GREEN, GREY, INK, MUTED, ORANGE, VERMILLION
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, on_sheet, panel, sheet
 
 SEEN, NINE = 7, 9  # images a picture
 # the four curves worth watching, in the order in which `watch` and `fit` give them

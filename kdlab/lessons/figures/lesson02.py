@@ -6,24 +6,10 @@ import torch
 from kdlab.evidence.intervals import Estimate
 from kdlab.losses.softmax import log_softmax
 from kdlab.show import plots
+from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED, PALE, VERMILLION
 from kdlab.show.curves import Curve
 from kdlab.show.picture import Picture
-from kdlab.show.sheet import (
-    BLUE,
-    BOLD,
-    FAINT,
-    GREY,
-    INK,
-    MUTED,
-    PALE,
-    ROLES,
-    VERMILLION,
-    image,
-    on_sheet,
-    percent,
-    pictured,
-    sheet,
-)
+from kdlab.show.sheet import BOLD, ROLES, image, on_sheet, percent, pictured, sheet
 
 MISSING = 3
 SHOWN = (9, 8, 2)  # classes on the first screen and in the README

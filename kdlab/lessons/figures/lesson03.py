@@ -240,19 +240,10 @@ def by_size(panels, best):
     )
 
 
-def _legible(letter):
-    """A letter that may stand in an SVG: at a high T a model writes bytes that are no text."""
-    return letter if letter.isprintable() and letter != "\ufffd" or letter in "\n\t" else "·"
-
-
 def sampled(texts):
     """What a model writes at several temperatures. texts: {name: [(token, probability)]}."""
-    legible = {
-        name: [("".join(map(_legible, token)), p) for token, p in tokens]
-        for name, tokens in texts.items()
-    }
     return plots.tokens(
-        legible,
+        texts,
         "One model, one prompt (grey), four sampling temperatures. Dark is what the model itself, "
         "at T = 1, finds unlikely.",
         "Four short texts. At T = 0.5 hardly a token is dark; at 1 some are; at 2 and 4 nearly all "

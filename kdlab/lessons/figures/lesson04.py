@@ -6,21 +6,10 @@ import torch
 
 from kdlab.evidence.intervals import Estimate
 from kdlab.show.answers import images_with_bars
+from kdlab.show.colours import FAINT, GREEN, INK, MUTED
 from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
-from kdlab.show.sheet import (
-    BOLD,
-    EDGE,
-    FAINT,
-    GREEN,
-    INK,
-    MUTED,
-    ROLES,
-    WIDTH,
-    on_sheet,
-    panel,
-    sheet,
-)
+from kdlab.show.sheet import BOLD, EDGE, ROLES, WIDTH, on_sheet, panel, sheet
 from kdlab.show.strips import strips
 
 ROLE = {
