@@ -137,7 +137,7 @@ def _bars(canvas, p, x, foot, wide, tall, right, marked):
     canvas.bar(middles, -heights, 0.76 * step, bottom=foot, color=colours, clip_on=False)
     canvas.plot([x, x + wide], [foot, foot], color=FAINT, linewidth=1)
     told = right if marked is None else marked
-    if p[told] == 1:  # a label: nothing to read off
+    if p.max() == 1:  # a label: nothing to read off
         return
     words, away = percent(p[told]), told - right
     align, shift = (
