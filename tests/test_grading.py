@@ -29,7 +29,7 @@ grade, homework, marking, runner, sandbox, submissions = (
     for name in ("grade", "homework", "marking", "runner", "sandbox", "submissions")
 )
 
-LIMITS = marking.Limits(cell=4, total=40)
+LIMITS = marking.Limits(cell=4, total=200)  # in all far more than it takes, also beside others
 SETUP = """import math
 def near(a, b):
     return abs(a - b) < 1e-6"""

@@ -91,7 +91,7 @@ class Buttons(anywidget.AnyWidget):
 
     @traitlets.observe("chosen")
     def _choose(self, change):
-        if not self.found and change["new"] >= 0:  # the first guess stands
+        if change["new"] >= 0:
             self.found = {"answer": self._asked.answer, "because": self._asked.because}
 
     def __repr__(self):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlab import load, splits
+from kdlab import load, mlp, splits, train
 from kdlab.base.repeats import fresh
 
 
@@ -40,3 +40,15 @@ def test_another_value_is_refused(told, monkeypatch):
     monkeypatch.setenv("KDLAB_REPEAT", told)
     with pytest.raises(ValueError, match=f"KDLAB_REPEAT must be a whole number .* got '{told}'"):
         load("digits")
+
+
+def test_students_are_drawn_anew_on_the_same_data_too(monkeypatch):
+    def weights(k):
+        monkeypatch.setenv("KDLAB_REPEAT", str(k))
+        runs = train(mlp(8), task, epochs=1)
+        assert runs.frame["seed"].tolist() == [0]
+        return next(runs.module().parameters())
+
+    task = load("digits", sizes=(50, 20, 20))
+    first, again, other = weights(0), weights(0), weights(1)
+    assert torch.equal(first, again) and not torch.equal(first, other)
