@@ -42,13 +42,18 @@ def test_another_value_is_refused(told, monkeypatch):
         load("digits")
 
 
-def test_students_are_drawn_anew_on_the_same_data_too(monkeypatch):
-    def weights(k):
+def test_first_weights_and_the_order_of_images_are_drawn_anew(monkeypatch):
+    task = load("digits", sizes=(50, 20, 20))
+
+    def weights(k, **options):
         monkeypatch.setenv("KDLAB_REPEAT", str(k))
-        runs = train(mlp(8), task, epochs=1)
+        runs = train(mlp(8), task, epochs=1, **options)
         assert runs.frame["seed"].tolist() == [0]
         return next(runs.module().parameters())
 
-    task = load("digits", sizes=(50, 20, 20))
-    first, again, other = weights(0), weights(0), weights(1)
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    still = dict(lr=1e-12)  # hardly moves, so what is seen are the first weights
+    assert torch.equal(weights(0, **still), weights(0, **still))
+    assert (weights(0, **still) - weights(1, **still)).abs().max() > 1e-3
+    start = train(mlp(8), task, epochs=1)  # from the same weights, what is left is the order
+    assert torch.equal(weights(0, start=start), weights(0, start=start))
+    assert not torch.equal(weights(0, start=start), weights(1, start=start))
