@@ -233,6 +233,34 @@ def run(
 ):
     """Grade every submission of a folder or an archive into `out`. Raises GradingError and
     HomeworkError."""
+    _check(submitted, out)
+    # for alembic
+    os.environ["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    )
+    known, secret = instructors(instructor), the_secret()
+    limits.inside = _sandboxed(strict)
+    known_people = read_people(people)
+    found = _found(submitted, out, known)
+    out.mkdir(parents=True, exist_ok=True)
+    _quiet(out)
+    _after_a_killed_run(out)
+    names = sorted({one.homework for one in found if one.cells is not None})
+    references = {name: variant(read(known[name]), name, secret) for name in names}
+    for name, settled in references.items():
+        prepare(out, name, settled)
+    remarks = _read_json(out / REMARKS)
+    try:
+        _grade(out, found, remarks, references, limits, again, jobs)
+    finally:
+        wide(out, table(out, remarks), known_people, days_late(found, deadline))
+    print(
+        f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/"
+    )
+
+
+def _check(submitted, out):
+    """Raise GradingError for places that can't be read or written."""
     if not submitted.is_dir() and submitted.suffix.lower() != ".zip":
         raise GradingError(
             "SUBMITTED: expected a folder with a folder for each student, or a platform's .zip, "
@@ -240,11 +268,11 @@ def run(
         )
     if re.search(r"[\[\]*?{}]", str(out)):
         raise GradingError(f"OUT: nbgrader takes none of []*?{{}} in a path, got {out}")
-    # for alembic
-    os.environ["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    )
-    known, secret, barred = instructors(instructor), the_secret(), sandbox.why_not()
+
+
+def _sandboxed(strict):
+    """Say whether students' code runs in a sandbox; GradingError where it must and can't."""
+    barred = sandbox.why_not()
     print(
         "Grading runs the students' code. "
         + (
@@ -256,8 +284,11 @@ def run(
     )
     if barred and strict:
         raise GradingError("STRICT=1 and no sandbox: nothing was run")
-    limits.inside = not barred
-    known_people = read_people(people)
+    return not barred
+
+
+def _found(submitted, out, known):
+    """The submissions of a folder or an archive; what is odd about them is printed."""
     try:
         directory, odd = gather(submitted, out / "submitted")
     except ArchiveError as error:
@@ -267,50 +298,49 @@ def run(
     print(*lines, sep="\n", end="\n" * bool(lines), flush=True)
     if not found:
         raise GradingError(f"SUBMITTED: no student's folder in {submitted}")
-    out.mkdir(parents=True, exist_ok=True)
-    _quiet(out)
-    remarks, graded = _read_json(out / REMARKS), _read_json(out / GRADED)
+    return found
+
+
+def _after_a_killed_run(out):
+    """Say what was being graded when an earlier run was killed, and leave no empty grade of it."""
     if (out / UNDER_WAY).exists():
         student, homework = _read_json(out / UNDER_WAY)
         print(f"{student} {homework}: an earlier run was killed while it was graded", flush=True)
         no_empty_grade(out)
-    names = sorted({one.homework for one in found if one.cells is not None})
-    references = {name: variant(read(known[name]), name, secret) for name in names}
-    for name, settled in references.items():
-        prepare(out, name, settled)
-    todo = []  # (submission, the hash of what is graded or None, whether it was graded before)
+
+
+def _grade(out, found, remarks, references, limits, again, jobs):
+    """Grade one submission after another and say how far it is; those graded before stay so."""
+    graded, todo = _read_json(out / GRADED), []
     for one in found:
         now = one.cells and what_is_graded(one, references[one.homework], limits)
         before = graded.get(one.student, {}).get(one.homework)
         todo.append((one, now, bool(now) and now == before and not again))
     released = {name: release(settled) for name, settled in references.items()}
     run_them = [one for one, now, done in todo if now and not done]
-    try:
-        began = time.monotonic()
-        with _ahead(run_them, references, released, limits, jobs) as ask:
-            for number, (one, now, done) in enumerate(todo, start=1):
-                graded.get(one.student, {}).pop(one.homework, None)
-                if done:
-                    one.remarks = remarks[one.student][one.homework]
-                else:
-                    now = now if _one(out, one, released, ask) else None
-                    save(out, one, remarks)
-                if now:
-                    graded.setdefault(one.student, {})[one.homework] = now
-                _write_json(out / GRADED, graded)
-                score = table(out, remarks)[one.student, one.homework]
-                points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
-                left = (time.monotonic() - began) / number * (len(found) - number) / 60
-                print(
-                    f"{number} of {len(found)}, {left:.0f} min left  {one.student:<20} "
-                    f"{one.homework:<5} {points:<12} {'; '.join(one.remarks)}"
-                    f"{'  (graded before)' if done else ''}",
-                    flush=True,
-                )
-    finally:
-        wide(out, table(out, remarks), known_people, days_late(found, deadline))
+    began = time.monotonic()
+    with _ahead(run_them, references, released, limits, jobs) as ask:
+        for number, (one, now, done) in enumerate(todo, start=1):
+            graded.get(one.student, {}).pop(one.homework, None)
+            if done:
+                one.remarks = remarks[one.student][one.homework]
+            else:
+                now = now if _one(out, one, released, ask) else None
+                save(out, one, remarks)
+            if now:
+                graded.setdefault(one.student, {})[one.homework] = now
+            _write_json(out / GRADED, graded)
+            left = (time.monotonic() - began) / number * (len(found) - number) / 60
+            score = table(out, remarks)[one.student, one.homework]
+            _say(f"{number} of {len(found)}, {left:.0f} min left", one, score, done)
+
+
+def _say(progress, one, score, done):
+    points = f"{score['total']} of {score['max']}" if score["max"] else "no points"
     print(
-        f"{len(found)} submissions: {_short(out)}/grades.csv, feedback in {_short(out)}/feedback/"
+        f"{progress}  {one.student:<20} {one.homework:<5} {points:<12} {'; '.join(one.remarks)}"
+        f"{'  (graded before)' if done else ''}",
+        flush=True,
     )
 
 
