@@ -1,0 +1,169 @@
+"""Pictures of lesson 05: who is wrong, one target of two voices, alpha's curves, what is handed on,
+teachers of several sizes, and the map."""
+
+import torch
+
+from kdlab.show import plots
+from kdlab.show.curves import Curve, curves
+
+
+def who_is_wrong(data, good, liar, count=3):
+    """Images whose label is wrong, then 3s that a teacher calls 8, each with a teacher's answer.
+
+    data: training images; good, liar: the logits of two teachers on them, (N, C)."""
+    mislabelled = (data.y != data.clean).nonzero()[:count, 0]
+    told_8 = liar.argmax(-1) == 8
+    miscalled = ((data.clean == 3) & (data.y == 3) & told_8).nonzero()[:count, 0]
+    rows = torch.cat([mislabelled, miscalled])
+    answers = torch.cat([good[mislabelled], liar[miscalled]]).softmax(-1)
+    wrong = torch.cat([data.y[mislabelled], torch.full_like(miscalled, 8)])
+    notes = [f"label: {int(y)}" for y in data.y[rows]]
+    return plots.images_with_bars(
+        data.x[rows],
+        answers,
+        data.clean[rows],
+        "Training images, the label of each below, and a teacher's answer as ten bars. Left: the "
+        "label is wrong. Right: the teacher is, one that learnt to call many 3s an 8.",
+        "Six digits with bars. On the first three the teacher's tallest bar is the true class and "
+        "not the label. On the last three, 3s with the label 3, its tallest bar is the 8.",
+        marked=wrong.tolist(),
+        notes=notes,
+        title="Three wrong labels, then three wrong answers of a teacher",
+        key=("what it is", "what it is wrongly called", "the other classes"),
+    )
+
+
+def one_target(image, targets, right, wrong, whose):
+    """One image's target at several alpha. targets: {alpha: (C,)}."""
+    return plots.bars(
+        {f"alpha = {alpha:g}": row for alpha, row in targets.items()},
+        f"A 3 with the label 3, and a teacher that says 8: its target at five alpha. {whose}",
+        "Five sets of bars. At alpha 0 all stands on the 3, at 1 nearly all on the 8; just above a "
+        "half the 8 becomes the taller.",
+        image=image,
+        right=right,
+        marked=wrong,
+        height=250,
+    )
+
+
+def over_alpha(found, ceilings, whose):
+    """The main figure. found: {title: {name: {alpha: Estimate}}}; ceilings {title: Estimate}."""
+    roles = {"640 steps": "student", "160 steps": "also", "knows nothing": "control"}
+    return curves(
+        {
+            title: [Curve(name, at, roles[name]) for name, at in arms.items()]
+            for title, arms in found.items()
+        },
+        x="alpha: 0 labels alone, 1 teacher alone",
+        y="accuracy (%)",
+        ticks={"x": [0, 0.25, 0.5, 0.75, 1]},
+        limits={title: _span(arms) for title, arms in found.items()},
+        ceiling={title: ("the teacher", e) for title, e in ceilings.items()},
+        share=False,
+        height=300,
+        caption="Above each panel: the teacher, and the labels that it and its students got. "
+        "Validation accuracy of students over alpha at T = 1; bands are 95 % intervals over "
+        f"splits. Dotted: all classes alike in the teacher's place. {whose}",
+    )
+
+
+def _span(arms):
+    """A row's panels share an axis: clean labels need less of it."""
+    lowest = min(e.mean for at in arms.values() for e in at.values())
+    return (66, 100) if lowest < 82 else (82, 100)
+
+
+def handed_on(found, teacher, whose):
+    """3s called 8 over alpha. found: {name: {alpha: Estimate}}."""
+    roles = ("student", "also")
+    return curves(
+        {
+            "Right labels, and a teacher that calls many 3s an 8": [
+                Curve(name, at, role) for (name, at), role in zip(found.items(), roles, strict=True)
+            ]
+        },
+        x="alpha: 0 labels alone, 1 teacher alone",
+        y="3s called 8 (%)",
+        ticks={"x": [0, 0.25, 0.5, 0.75, 1]},
+        limits=(0, 100),
+        ceiling=("the teacher", teacher),
+        height=300,
+        caption=f"On validation images; bands are 95 % intervals over splits. {whose}",
+    )
+
+
+def threes(data, said):
+    """The first nine 3s of some images, and what each model calls them. said: {name: logits}."""
+    rows = (data.clean == 3).nonzero()[:9, 0]
+    return plots.strip(
+        data.x[rows],
+        {name: logits[rows].argmax(-1) for name, logits in said.items()},
+        data.clean[rows],
+        "The first nine 3s of a split's validation images.",
+        "Nine 3s. The teacher calls most of them 8; so does the student that believes it alone, "
+        "and the student of both voices only some.",
+    )
+
+
+def bigger(repeated, students):
+    """Over a teacher's hidden units and epochs: labels it repeats, and its students' accuracy.
+
+    Each {(units, epochs): Estimate}."""
+    epochs = sorted({e for _, e in students})
+    roles = dict(zip(epochs, ("also", "teacher"), strict=True))
+
+    def along(found):
+        return [
+            Curve(
+                f"teacher of {e} epochs",
+                {n: x for (n, at), x in found.items() if at == e},
+                roles[e],
+            )
+            for e in epochs
+        ]
+
+    return curves(
+        {
+            "labels that the teacher repeats": along(repeated),
+            "accuracy of its students": along(students),
+        },
+        x="hidden units of the teacher (log)",
+        y="%",
+        log=True,
+        share=False,
+        ticks={"x": sorted({n for n, _ in students})},
+        height=300,
+        caption="40 % of the labels are wrong. Left: the share of its own training labels that a "
+        "teacher gives back. Right: the accuracy of its students on validation, after 640 steps. "
+        "Bands are 95 % intervals over splits.",
+    )
+
+
+def the_map(runs, kinds, qualities, alphas):
+    """What a student gains over labels alone, each at its better budget.
+
+    runs: {(kind of teacher, quality of labels): Runs}."""
+
+    def best(kind, quality, alpha):
+        found = runs[kind, quality].where(alpha=alpha)
+        return found.best()
+
+    def cell(kind, quality, alpha):
+        gain = best(kind, quality, alpha).minus(best(kind, quality, 0))
+        return gain.mean, gain.verdict(cells=len(kinds) * len(qualities) * len(alphas))
+
+    return plots.verdict_map(
+        kinds,
+        qualities,
+        alphas,
+        cell,
+        "Accuracy minus that of labels alone (points, validation). Each student took the better of "
+        "160 and 640 steps. Verdicts are those of all cells at once.",
+        "Three maps. Clean labels: nothing to gain from a good teacher, losses from the others "
+        "that grow with alpha. Wrong labels: gains that grow with alpha for the good teacher, and "
+        "are largest in the middle or gone for the others.",
+        "labels",
+        "alpha",
+        [f"teacher: {kind}" for kind in kinds],
+    )
