@@ -38,8 +38,8 @@ def one_target(image, targets, right, wrong, whose):
     return plots.bars(
         {f"alpha = {alpha:g}": row for alpha, row in targets.items()},
         f"A 3 with the label 3, and a teacher that says 8: its target at five alpha. {whose}",
-        "Five sets of bars. At alpha 0 all stands on the 3, at 1 most of it on the 8; at a half the "
-        "3 is still the taller, at three quarters the 8.",
+        "Five sets of bars. At alpha 0 all stands on the 3, at 1 most of it on the 8; at a half "
+        "the 3 is still the taller, at three quarters the 8.",
         image=image,
         right=right,
         marked=wrong,
