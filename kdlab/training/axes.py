@@ -133,9 +133,14 @@ def _check_names(name, told):
 
 
 def stacks(
-    grid: dict[str, list], tasks: list, seeds: list[int], at_once: int | None, cohort: int = 1
+    grid: dict[str, list],
+    tasks: list,
+    seeds: list[int],
+    at_once: int | None,
+    cohort: int = 1,
+    threads: int = 1,
 ) -> Iterator[Stack]:
-    """The grid as stacks of students; a cohort of peers is never parted."""
+    """The grid as stacks of students, one for each thread at least; peers are never parted."""
     outer = (grid[k] for k in ("student", "objective", "batch", "epochs"))
     for student, objective, batch, epochs in itertools.product(*outer):
         inner = [
@@ -149,6 +154,7 @@ def stacks(
             for nth, seed in enumerate(seeds)
         ]
         size = at_once or _replicas_at_once(student, tasks[0])
+        size = min(size, math.ceil(len(runs) / threads))
         size = max(cohort, size - size % cohort)
         for i in range(0, len(runs), size):
             part = runs[i : i + size]

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 import time
 
 import torch
@@ -16,6 +17,8 @@ from kdlab.training.capture import Captured
 from kdlab.training.replicas import Replicas, threads_for
 from kdlab.training.stepper import Stepper
 from kdlab.training.taught import Kept, Nobody, take
+
+SEEDED = threading.Lock()  # first weights come from torch's own generator, which all threads share
 
 
 def epoch(one_step, order, batch):
@@ -52,7 +55,9 @@ def train_stack(runs, stack, experiment, bar):
     unit, nth = where.T
     answers = experiment.answers(stack.objective)
     seeds = [fresh(run.seed) for run in stack.runs]
-    students = Replicas(_students(stack, experiment, x, answers), seeds)
+    with SEEDED:
+        modules = _students(stack, experiment, x, answers)
+    students = Replicas(modules, seeds)
     teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
     steps = math.ceil(n / stack.batch) * stack.epochs
     stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
@@ -63,7 +68,7 @@ def train_stack(runs, stack, experiment, bar):
     try:
         for number in range(1, stack.epochs + 1):
             order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
-            with threads_for(students):
+            with threads_for(students, x[0].numel()):
                 terms = epoch(one_step, order + (unit * n)[:, None], stack.batch)
             if number in marks:
                 spent = (time.perf_counter() - began) / len(students)
@@ -104,7 +109,7 @@ def _one_step(stepper, objective, teacher, x, y):
     students = stepper.replicas
     # damped momentum begins otherwise than it goes on: its first step is not one to replay
     damped = stepper.optimiser.defaults.get("dampening")
-    known = hasattr(teacher, "state") and _of_kdlab(objective) and not damped
+    known = hasattr(teacher, "state") and of_kdlab(objective) and not damped
     if not stepper.on_gpu or not known:
         return functools.partial(step, stepper.step, objective, teacher, x, y)
 
@@ -115,18 +120,18 @@ def _one_step(stepper, objective, teacher, x, y):
     return Captured(at_given_rates, state, students.masks, stepper.schedule_rates)
 
 
-def _of_kdlab(objective):
+def of_kdlab(objective):
     """False where the loss runs code of the reader's own: what it does on the host is not replayed.
 
     >>> from kdlab import KDLoss
-    >>> _of_kdlab(KDLoss()), _of_kdlab(type("Mine", (KDLoss,), {"__module__": "mine"})())
+    >>> of_kdlab(KDLoss()), of_kdlab(type("Mine", (KDLoss,), {"__module__": "mine"})())
     (True, False)
-    >>> _of_kdlab(OwnLoss(torch.nn.functional.kl_div))
+    >>> of_kdlab(OwnLoss(torch.nn.functional.kl_div))
     False
     """
     held = vars(objective).values()
     inner = [v for v in held if isinstance(v, Objective)]
-    if isinstance(objective, OwnLoss) or not all(map(_of_kdlab, inner)):
+    if isinstance(objective, OwnLoss) or not all(map(of_kdlab, inner)):
         return False
     parts = [type(objective), *(v for v in held if callable(v))]
     owners = (getattr(p, "__module__", None) or type(p).__module__ for p in parts)

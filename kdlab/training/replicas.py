@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 
 import torch
 from torch import nn
@@ -133,11 +134,14 @@ def _words(shapes):
 
 
 @contextlib.contextmanager
-def threads_for(replicas):
-    """On a CPU, one thread for small replicas: waking a second costs more than it saves."""
+def threads_for(replicas, pixels=math.inf):
+    """On a CPU, one thread for small replicas: waking a second costs more than it saves.
+
+    pixels: the numbers of one input; a convolution has work for two threads on large ones alone."""
     before = torch.get_num_threads()
     size = sum(v[0].numel() for v in replicas.parameters.values())
-    small = replicas.device.type == "cpu" and size < 100_000 and backprop.layers(replicas.base)
+    short = backprop.layers(replicas.base) or (len(replicas) == 1 and pixels <= 256)
+    small = replicas.device.type == "cpu" and size < 100_000 and short
     torch.set_num_threads(1 if small else before)
     try:
         yield

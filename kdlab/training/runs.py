@@ -139,6 +139,13 @@ class Runs:
         self.frame = pd.concat([self.frame, new], ignore_index=True)
         self._pending = []
 
+    def join(self, others: "Runs") -> None:
+        """Take over the runs of a stack that was trained beside; their numbers go on from here."""
+        first = len(self.students)
+        self.students |= {first + run: student for run, student in others.students.items()}
+        new = others.frame.assign(run=others.frame["run"] + first) if len(others.frame) else None
+        self.frame = pd.concat([self.frame, new], ignore_index=True)
+
     # --- selecting ---
 
     def where(self, **values: Any) -> "Runs":

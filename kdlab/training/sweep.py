@@ -18,8 +18,8 @@ from kdlab.losses.protocol import Objective
 from kdlab.students.builders import Builder
 from kdlab.teachers import outputs
 from kdlab.teachers.live import Live
-from kdlab.training import axes, taught
-from kdlab.training.loop import train_stack
+from kdlab.training import abreast, axes, backprop, taught
+from kdlab.training.loop import of_kdlab, train_stack
 from kdlab.training.runs import COLUMNS, Runs
 from kdlab.training.stepper import OPTIMISERS
 
@@ -218,12 +218,28 @@ def sweep(
         metrics,
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
-    return _run(experiment, list(axes.stacks(grid, tasks, seeds, at_once, cohort)))
+    threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
+    stacks = axes.stacks(grid, tasks, seeds, at_once, cohort, threads)
+    return _run(experiment, list(stacks), threads)
 
 
-def _run(experiment, stacks):
-    """Train one stack after another; an interrupt keeps what is finished so far."""
-    runs = Runs(experiment.tasks, metrics=[axes.name_of(m) for m in experiment.metrics])
+def _side_by_side(experiment, grid, at_once):
+    """Whether several stacks may be trained at once: no code of the reader's runs in them, and one
+    stack leaves a core idle, which a perceptron's does not."""
+    if at_once or experiment.live or experiment.metrics:
+        return False
+    modules = [axes.build(student, experiment.tasks[0], 0) for student in grid["student"]]
+    owners = {type(part).__module__.split(".")[0] for m in modules for part in m.modules()}
+    return (
+        owners <= {"kdlab", "torch"}
+        and all(map(of_kdlab, grid["objective"]))
+        and not any(map(backprop.layers, modules))
+    )
+
+
+def _run(experiment, stacks, threads=1):
+    """Train all stacks, one after another or side by side; an interrupt keeps what there is."""
+    runs = _no_runs(experiment)
     total = sum(stack.epochs * len(stack.runs) for stack in stacks)
     # said outright: tqdm's notebook bar ignores the variable
     quiet = bool(os.environ.get("TQDM_DISABLE"))
@@ -231,14 +247,35 @@ def _run(experiment, stacks):
         total=total, delay=2, leave=False, unit="epoch", desc="students", disable=quiet
     ) as bar:
         try:
-            for stack in stacks:
-                train_stack(runs, stack, experiment, bar)
+            if threads == 1:
+                for stack in stacks:
+                    train_stack(runs, stack, experiment, bar)
+            else:
+                _train_abreast(runs, stacks, experiment, bar, threads)
         except KeyboardInterrupt:
             print(
                 f"Interrupted: {len(runs)} of {sum(len(s.runs) for s in stacks)} runs are kept, "
                 "each with the epoch it reached."
             )
     return runs
+
+
+def _no_runs(experiment):
+    return Runs(experiment.tasks, metrics=[axes.name_of(m) for m in experiment.metrics])
+
+
+def _train_abreast(runs, stacks, experiment, bar, threads):
+    """The same side by side: each stack fills Runs of its own, which are joined in order."""
+    parts = [(_no_runs(experiment), stack) for stack in stacks]
+
+    def work(part, bar):
+        train_stack(*part, experiment, bar)
+
+    raised = abreast.abreast(work, parts, bar, threads)
+    for own, _ in parts:
+        runs.join(own)
+    for error in sorted(filter(None, raised), key=lambda e: isinstance(e, KeyboardInterrupt)):
+        raise error
 
 
 @dataclass(frozen=True)

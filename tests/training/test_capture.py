@@ -136,11 +136,11 @@ class Counting(kd.KDLoss):
 
 
 def test_code_of_the_reader_s_own_is_not_recorded():
-    assert loop._of_kdlab(kd.KDLoss()) and loop._of_kdlab(kd.TokenLoss())
+    assert loop.of_kdlab(kd.KDLoss()) and loop.of_kdlab(kd.TokenLoss())
     hint = functools.partial(kd.HiddenLoss, pairs=[("1", "1")])
-    assert loop._of_kdlab(hint(kd.features.similarity)) and not loop._of_kdlab(Counting())
-    assert not loop._of_kdlab(hint(lambda a, b: (a - b).sum()))
-    assert not loop._of_kdlab(hint(kd.features.similarity, base=Counting()))
+    assert loop.of_kdlab(hint(kd.features.similarity)) and not loop.of_kdlab(Counting())
+    assert not loop.of_kdlab(hint(lambda a, b: (a - b).sum()))
+    assert not loop.of_kdlab(hint(kd.features.similarity, base=Counting()))
     assert hasattr(Nobody(), "state") and not hasattr(Live(), "state")
 
 
@@ -188,6 +188,6 @@ def test_on_a_gpu_a_recorded_sweep_is_the_plain_one(build, monkeypatch):
         return [value for module in each for value in module.state_dict().values()]
 
     found = weights()
-    monkeypatch.setattr(loop, "_of_kdlab", lambda objective: False)
+    monkeypatch.setattr(loop, "of_kdlab", lambda objective: False)
     for a, b in zip(found, weights(), strict=True):
         torch.testing.assert_close(a, b)
