@@ -157,7 +157,7 @@ def _drawing(claim: Claim, axis):
     for i, (name, e) in enumerate(zip(claim.budgets, estimates, strict=True)):
         top = ROW * i
         parts += [
-            _words(LEFT, top + 14, name or "95 % interval", MUTED),
+            _words(LEFT, top + 14, _cut(name or "95 % interval", beside=str(e)), MUTED),
             _words(RIGHT, top + 14, str(e), INK, "end", 650),
             _line(LEFT, top + 31, RIGHT, top + 31, TINT if end - start > 1 else FAINT, 1),
             f'<rect x="{start:.1f}" y="{top + 21}" width="{end - start:.1f}" height="20" '
@@ -171,6 +171,16 @@ def _drawing(claim: Claim, axis):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {foot + 20}" '
         f'width="{WIDTH}" height="{foot + 20}" font-family="{FONT}">{"".join(parts)}</svg>'
     )
+
+
+def _cut(name, beside):
+    """A budget's name, cut where it would run into the numbers on its right.
+
+    >>> _cut("a name that is longer than there is room for", beside="+2.40 ± 1.00 points")
+    'a name that is longer t…'
+    """
+    room = round((RIGHT - LEFT - 8.2 * len(beside)) / 7.2)
+    return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 
 def _ends(estimates, bounds):

@@ -16,6 +16,7 @@ from nbval.plugin import get_sanitize_patterns
 from kdlab import Estimate, claim
 from kdlab.evidence import claims
 from kdlab.show.cards import Card, show
+from kdlab.show.sheet import width_of
 
 CENTRED = np.array([-1.0, 0.0, 0.0, 1.0])  # half width of its interval: 1.2992
 SANITIZE = Path(__file__).parents[1] / "sanitize.cfg"
@@ -234,3 +235,15 @@ def test_an_axis_that_is_none_is_refused(axis, shown):
     with pytest.raises(ValueError, match="^claim: axis"):
         claim("a", estimate(2) > 0, axis)
     assert not shown
+
+
+@pytest.mark.parametrize("name", ["2 steps", "between, over teacher", "a longer name " * 5])
+def test_a_budget_s_name_does_not_run_into_its_numbers(name, shown):
+    claim("it helps", {name: estimate(2.4) > 0})
+    (card,) = shown
+    assert name in card.text
+    data = re.search(r"base64,([^\"]+)", card.markup)[1]
+    words = [w.text for w in ElementTree.fromstring(base64.b64decode(data)).iter(f"{SVG}text")]
+    told, numbers = words[:2]
+    assert told == name or told.endswith("…")
+    assert width_of(told, 13) + width_of(numbers, 13, "semibold") < 328
