@@ -246,7 +246,8 @@ QUESTIONS = {
         ("the one that believes the labels", "the one that believes the teacher", "one between"),
         2,
         "A wrong label and a poor answer seldom name the same wrong class. Mixed, they contradict "
-        "each other where they are wrong, and agree where they are right.",
+        "each other where they are wrong, and agree where they are right. The lead over the labels "
+        "is large; that over the teacher is small and does not show with every set of splits.",
     ),
     "05.b": Question(
         "A 3 is labelled 3; the teacher is 95 % sure that it is an 8. From which alpha on is the 8 "
