@@ -146,8 +146,7 @@ def the_map(runs, kinds, qualities, alphas):
     runs: {(kind of teacher, quality of labels): Runs}."""
 
     def best(kind, quality, alpha):
-        found = runs[kind, quality].where(alpha=alpha)
-        return found.best()
+        return runs[kind, quality].where(alpha=alpha).best()
 
     def cell(kind, quality, alpha):
         gain = best(kind, quality, alpha).minus(best(kind, quality, 0))
