@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist teachers lock clean
+.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist bands teachers lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -65,6 +65,9 @@ repeat: $(READY)  ## a lesson's claims on twenty fresh splits, into benchmarks/r
 
 mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where it was stopped
 	@$(PY) benchmarks/hinton_mnist.py
+
+bands: $(READY)  ## the bands of lesson 06, goes on where it was stopped (AGAIN=1 measures all anew: forty-five minutes)
+	@$(PY) benchmarks/hidden_layers.py $(if $(AGAIN),--again)
 
 teachers: $(READY)  ## the small models of data/teachers trained again, and the sums: half an hour
 	@$(PY) data/make_sums.py

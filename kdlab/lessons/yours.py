@@ -30,10 +30,10 @@ def yours(name: str, attempt: Any, run: bool = False) -> Callable:
     wrong one too, once it is written: the curve of one's own bug is a good lesson. An error inside
     the attempt is told on the card and raises nothing.
 
-    >>> def attention(layer):
+    >>> def layer_of(model, name, x):
     ...     ...
-    >>> attention = yours("06.1", attention)
-    ○ 06.1 attention: not written yet. The reference stands in, so you can read on.
+    >>> layer_of = yours("06.1", layer_of)
+    ○ 06.1 layer_of: not written yet. The reference stands in, so you can read on.
     """
     found, reference = exercise(name, "yours"), reference_of("yours", name)
     arguments.instance("yours", "run", run, bool, "True or False")
@@ -98,7 +98,7 @@ def reference(name: str) -> Callable:
     """The function that stands in for the learner's: kdlab's own answer to the exercise "LL.n".
 
     >>> reference("06.1").__name__
-    'attention'
+    'layer_of'
     """
     return reference_of("reference", name)
 
@@ -109,7 +109,7 @@ def whose(*functions: Callable) -> str:
     TypeError for what is no function.
 
     >>> whose(reference("06.1"))
-    'Reference code: attention.'
+    'Reference code: layer_of.'
     """
     said: dict[str, list[str]] = {state: [] for state in CAPTIONS}
     for function in functions:

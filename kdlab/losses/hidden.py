@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -73,9 +74,11 @@ class HiddenLoss(Objective):
         base(student_logits, teacher_logits, labels)
         + weight · Σ_(s, t) distance(student[s], teacher[t])
 
-    distance: a function of kdlab.losses.features, such as `fitnets` or `attention_transfer`. pairs:
-    layer names, the student's first, as in [("1", "3")] (module names, as in
-    dict(module.named_modules())). base: `HardLabels()`, or an instance that distils the logits too.
+    distance: a function of kdlab.losses.features, such as `fitnets` or `attention_transfer`; or
+    your own of two layers (B, …) → a scalar, the mean over the batch, written for one student and
+    called for one after another. pairs: layer names, the student's first, as in [("1", "3")]
+    (module names, as in dict(module.named_modules())). base: `HardLabels()`, or an instance that
+    distils the logits too.
     project: bring the student's layers to the teacher's shape by a learnt `projector`, trained with
     the student and then thrown away; None does so for fitnets only. Trained by `distill` and
     `sweep`; teacher must be Runs or an nn.Module, which have hidden layers. Source: Romero et al.
@@ -165,8 +168,9 @@ class HiddenLoss(Objective):
                     if self.project:
                         bridge = features.projector(*(z.shape[1:] for z in pair)).to(x.device)
                         projectors[str(i)], pair = bridge, (bridge(hidden[s]), teacher[t])
-                    self.distance(*(z.repeat(2, *[1] * (z.ndim - 1)) for z in pair))
-                except ValueError as error:
+                    mine, theirs = (z.repeat(2, *[1] * (z.ndim - 1)) for z in pair)
+                    self._distances(mine, theirs, stacked=False)
+                except (ValueError, RuntimeError) as error:  # torch's own of shapes is the latter
                     offer = "" if self.project else "; or HiddenLoss(..., project=True)"
                     raise ValueError(
                         f"HiddenLoss: pair {(s, t)} does not fit. {error}{offer}"
@@ -178,11 +182,44 @@ class HiddenLoss(Objective):
         logits, hidden = student
         terms = self.base.rows(logits, teacher["logits"], labels)
         for layer, (_, t) in zip(hidden, self.pairs, strict=True):
-            distance: Callable = partial(self.distance, reduction="rows")
-            for _ in range(logits.ndim - 2):
-                distance = vmap(distance)
-            terms["hidden"] = terms.get("hidden", 0) + distance(layer, teacher[t])
+            found = self._distances(layer, teacher[t], stacked=logits.ndim > 2)
+            terms["hidden"] = terms.get("hidden", 0) + found
         return terms | {"loss": terms["loss"] + self.weight * terms["hidden"]}
+
+    def _distances(self, student, teacher, stacked):
+        """Each row's, (B,), or (R, B) of a stack."""
+        if _has_rows(self.distance):
+            one = partial(self.distance, reduction="rows")
+            return vmap(one)(student, teacher) if stacked else one(student, teacher)
+        if not stacked:
+            return self._own(student, teacher)
+        return torch.stack([self._own(s, t) for s, t in zip(student, teacher, strict=True)])
+
+    def _own(self, student, teacher):
+        """The reader's one number for a batch, which each of its rows then holds."""
+        value = self.distance(student, teacher)
+        if not torch.is_tensor(value) or value.numel() != 1:
+            came = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+            raise TypeError(
+                f"HiddenLoss: distance must return a scalar tensor, the mean over the batch, got "
+                f"{came} from {getattr(self.distance, '__name__', self.distance)!s:.60}"
+            )
+        return value.reshape(()).expand(len(student))
+
+
+def _has_rows(distance):
+    """Whether a distance can tell each row's part, as those of kdlab can and torch's losses can't.
+
+    >>> _has_rows(features.similarity), _has_rows(nn.functional.mse_loss)
+    (True, False)
+    """
+    while isinstance(distance, partial):
+        distance = distance.func
+    try:
+        known = inspect.signature(distance).parameters
+    except ValueError:  # a function that is not written in Python
+        return False
+    return "reduction" in known and not str(distance.__module__).startswith("torch")
 
 
 class Tapped(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdlab.base import arguments
 from kdlab.evidence.intervals import Estimate
-from kdlab.show.colours import GREY, INK, MUTED
+from kdlab.show.colours import GREY, INK, MUTED, VERMILLION
 from kdlab.show.picture import Picture, needs
 from kdlab.show.sheet import (
     BOLD,
@@ -104,6 +104,7 @@ def curves(
     columns: int | None = None,
     share: bool = True,
     named: bool = True,
+    dots: Any = None,
 ) -> Picture:
     """Curves with bands of 95 %, each named at its end, panels side by side → `Picture`.
 
@@ -112,6 +113,8 @@ def curves(
     (low, high) of y, or {title: (low, high)}. ticks: {"x": […], "y": […]}. ceiling: (name, Estimate
     or number), a line all across, or {title: (name, Estimate)}. height: pixels of a row. named:
     names at the ends; where three panels or more have the same curves, only a row's last says them.
+    dots: {title: {x: Estimate}}, drawn upon a panel's curves as diamonds with their intervals; what
+    they are is the caption's to say.
     alt: by default each curve's first and last mean.
 
     >>> curves({"A student": [Curve("student", {1: 60, 2: 80})]}, x="epoch", y="accuracy (%)",
@@ -119,6 +122,7 @@ def curves(
     Figure: One run. [It rises.]
     """
     _checked(panels, limits, log)
+    upon = _upon(panels, dots)
     columns = columns or (len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3)
     arguments.whole("curves", "columns", columns, least=1)
     ceilings = _ceilings(panels, ceiling)
@@ -126,17 +130,19 @@ def curves(
     figure, canvas = sheet(rows * height)
     places = _places(panels, ceilings, columns, share, named)
     each = limits if isinstance(limits, dict) else dict.fromkeys(panels, limits)
-    shared = _limits(panels.values(), ceilings.values()) if share else None
+    seen = {title: [*group, *upon[title]] for title, group in panels.items()}
+    shared = _limits(seen.values(), ceilings.values()) if share else None
     for i, (title, group) in enumerate(panels.items()):
         row, column = divmod(i, columns)
         left, right, says = places[column]
         says = says or (named and i == len(panels) - 1)
         top = row * height + 24 + (24 if title else 0) + (22 if y else 0)
         ax = panel(figure, left, top, right - left, (row + 1) * height - BELOW - top)
-        low, high = each.get(title) or shared or _limits([group], [ceilings[title]])
+        low, high = each.get(title) or shared or _limits([seen[title]], [ceilings[title]])
         _axis(ax, group, low, high, log, ticks or {})
         ends = [_across(ax, *ceilings[title])] if ceilings[title] else []
         ends += _lines(ax, group)
+        _diamonds(ax, upon[title])
         if share and column:
             ax.tick_params(labelleft=False)
         from_left = left - (TICKS if not share or not column else 0)
@@ -180,6 +186,28 @@ def _ceilings(panels, ceiling):
         if not right or not isinstance(pair[1], (Estimate, numbers.Real)):
             raise TypeError(f"curves: ceiling must be (name, Estimate or number), got {pair!r}")
     return {title: found.get(title) for title in panels}
+
+
+def _upon(panels, dots):
+    """{title: [Curve]} of the single results drawn upon each panel, one a place along x."""
+    found = {} if dots is None else dots
+    arguments.instance("curves", "dots", found, dict, "a dictionary {title: {x: Estimate}}")
+    for title, at in found.items():
+        arguments.one_of("curves", "each title of dots", title, list(panels))
+        arguments.instance("curves", f"dots of {title!r}", at, dict, "a dictionary {x: Estimate}")
+    return {
+        title: [Curve("dot", {x: e}) for x, e in found.get(title, {}).items()] for title in panels
+    }
+
+
+def _diamonds(ax, dots):
+    for curve in dots:
+        look = {"color": VERMILLION, "zorder": 5, "clip_on": False}
+        for x, *ends in curve.band:
+            ax.plot([x, x], ends, linewidth=2.5, **look)
+        ax.plot(
+            *zip(*curve.points, strict=True), "D", markersize=8, markeredgecolor="white", **look
+        )
 
 
 def _places(panels, ceilings, columns, share, named):

@@ -39,6 +39,7 @@ NAMES = [
     "06.3",
     "07.1",
     "07.2",
+    "07.3",
     "08.1",
     "08.2",
     "09.1",
@@ -93,7 +94,7 @@ def test_untouched_function_and_crash():
 def test_a_solution_that_is_a_function_is_shown_as_it_is_written(capsys):
     hint("06.1", 9)
     told = capsys.readouterr().out
-    assert "def attention(layer):" in told and "keepdim=True" in told
+    assert "def layer_of(model, name, x):" in told and "finally:" in told
     assert judge("06.1", 3) == ("not yet", "a function is wanted, got int")
 
 

@@ -13,32 +13,35 @@ from kdlab.lessons.checks import exercise
 from kdlab.lessons.exercises import Exercise, lesson06
 
 
-def attention(layer):
-    maps = (layer * layer).sum(1).flatten(1)
-    return torch.nn.functional.normalize(maps, dim=1)
+def similarity(student, teacher):
+    def alike(layer):
+        return torch.nn.functional.normalize(layer.flatten(1) @ layer.flatten(1).T, dim=1)
+
+    return torch.nn.functional.mse_loss(alike(student), alike(teacher))
 
 
-def bare(layer):
-    return layer.square().sum(1).flatten(1)
+def bare(student, teacher):
+    s, t = student.flatten(1), teacher.flatten(1)
+    return torch.nn.functional.mse_loss(s @ s.T, t @ t.T)
 
 
-def dots(layer): ...
+def dots(student, teacher): ...
 
 
-def stops(layer):
+def stops(student, teacher):
     raise KeyError("x")
 
 
 def test_a_right_function_is_given_back_untouched(capsys):
-    assert kd.yours("06.1", attention) is attention
-    assert "✓ 06.1 attention: right." in capsys.readouterr().out
-    assert kd.whose(attention) == "Your code: attention."
+    assert kd.yours("06.3", similarity) is similarity
+    assert "✓ 06.3 similarity: right." in capsys.readouterr().out
+    assert kd.whose(similarity) == "Your code: similarity."
 
 
 @pytest.mark.parametrize(
     "attempt, mark, said",
     [
-        (bare, "✗", "length 1"),
+        (bare, "✗", "the larger layer decides"),
         (stops, "✗", "KeyError"),
         (dots, "○", "not written yet"),
         (None, "○", "not written yet"),
@@ -48,57 +51,57 @@ def test_a_right_function_is_given_back_untouched(capsys):
     ],
 )
 def test_until_then_the_reference_stands_in(capsys, attempt, mark, said):
-    found = kd.yours("06.1", attempt)
-    assert found is kd.reference("06.1")
+    found = kd.yours("06.3", attempt)
+    assert found is kd.reference("06.3")
     told = capsys.readouterr().out
-    assert told.startswith(f"{mark} 06.1 attention: ") and said in told
-    assert kd.whose(found) == "Reference code: attention."
+    assert told.startswith(f"{mark} 06.3 similarity: ") and said in told
+    assert kd.whose(found) == "Reference code: similarity."
 
 
 def test_a_wrong_one_runs_where_that_is_asked_for(capsys):
-    kd.yours("06.1", attention)
+    kd.yours("06.3", similarity)
     capsys.readouterr()
-    assert kd.yours("06.1", bare, run=True) is bare
+    assert kd.yours("06.3", bare, run=True) is bare
     assert "It runs all the same." in capsys.readouterr().out
-    said = kd.whose(attention, bare, kd.reference("06.1"))
-    assert said.endswith("Your code, not right yet: bare. Reference code: attention.")
+    said = kd.whose(similarity, bare, kd.reference("06.3"))
+    assert said.endswith("Your code, not right yet: bare. Reference code: similarity.")
     for nothing_to_run in (dots, None, 3):
-        assert kd.yours("06.1", nothing_to_run, run=True) is kd.reference("06.1")
+        assert kd.yours("06.3", nothing_to_run, run=True) is kd.reference("06.3")
 
 
 def test_an_attempt_that_is_mended_is_called_by_what_it_is_now(capsys):
-    def attention(layer):
-        return write(layer)
+    def similarity(student, teacher):
+        return write(student, teacher)
 
     write = dots
-    assert kd.yours("06.1", attention) is kd.reference("06.1")
+    assert kd.yours("06.3", similarity) is kd.reference("06.3")
     write = bare
-    assert kd.yours("06.1", attention, run=True) is attention
-    assert kd.whose(attention) == "Your code, not right yet: attention."
-    write = kd.reference("06.1")
-    assert kd.yours("06.1", attention) is attention
-    assert kd.whose(attention, attention) == "Your code: attention, attention."
+    assert kd.yours("06.3", similarity, run=True) is similarity
+    assert kd.whose(similarity) == "Your code, not right yet: similarity."
+    write = kd.reference("06.3")
+    assert kd.yours("06.3", similarity) is similarity
+    assert kd.whose(similarity, similarity) == "Your code: similarity, similarity."
     write = bare
-    assert kd.yours("06.1", attention) is kd.reference("06.1")
-    assert kd.whose(attention) == "Your code, not right yet: attention."
+    assert kd.yours("06.3", similarity) is kd.reference("06.3")
+    assert kd.whose(similarity) == "Your code, not right yet: similarity."
 
 
 def test_a_caption_claims_no_more_than_was_checked(capsys):
     assert kd.whose() == ""
     assert kd.whose(lambda: 1) == "Code not checked: <lambda>."
-    kd.yours("06.1", kd.reference("06.1"))
-    assert kd.whose(kd.reference("06.1")) == "Reference code: attention."
+    kd.yours("06.3", kd.reference("06.3"))
+    assert kd.whose(kd.reference("06.3")) == "Reference code: similarity."
     with pytest.raises(TypeError, match="^whose: functions must be functions, got int"):
-        kd.whose(attention, 3)
+        kd.whose(similarity, 3)
 
 
 def test_a_check_leaves_the_lesson_as_it_was(capsys):
-    def meddles(layer):
+    def meddles(student, teacher):
         for seed in (torch.manual_seed, np.random.seed, random.seed):
             seed(7)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
-        return bare(layer)
+        return bare(student, teacher)
 
     def drawn():
         return torch.rand(1).item(), np.random.rand(), random.random(), torch.is_grad_enabled()
@@ -109,26 +112,26 @@ def test_a_check_leaves_the_lesson_as_it_was(capsys):
     begin()
     expected = drawn()
     begin()
-    kd.yours("06.1", meddles)
+    kd.yours("06.3", meddles)
     assert torch.get_default_dtype() == torch.float32 and drawn() == expected
 
 
 def test_a_long_error_stays_in_one_line(capsys):
-    def long(layer):
+    def long(student, teacher):
         raise ValueError("many\nlines " * 100)
 
-    kd.yours("06.1", long)
+    kd.yours("06.3", long)
     told = capsys.readouterr().out
     assert told.count("\n") == 1 and "ValueError: many lines" in told and len(told) < 500
 
 
 def test_no_function_is_kept_alive_by_it(capsys):
-    def attention(layer):
-        return bare(layer)
+    def similarity(student, teacher):
+        return bare(student, teacher)
 
-    kd.yours("06.1", attention, run=True)
-    alive = weakref.ref(attention)
-    del attention
+    kd.yours("06.3", similarity, run=True)
+    alive = weakref.ref(similarity)
+    del similarity
     gc.collect()
     assert alive() is None
 
@@ -140,24 +143,24 @@ class Odd:
     __eq__ = object.__eq__
     __hash__ = None
 
-    def __call__(self, layer):
-        return attention(layer)
+    def __call__(self, student, teacher):
+        return similarity(student, teacher)
 
 
 def test_whatever_can_be_called_may_be_an_attempt(capsys):
     odd = Odd()
-    assert kd.yours("06.1", odd) is odd and kd.whose(odd) == "Your code: Odd."
-    method = kd.yours("06.1", Odd().__call__)
+    assert kd.yours("06.3", odd) is odd and kd.whose(odd) == "Your code: Odd."
+    method = kd.yours("06.3", Odd().__call__)
     assert kd.whose(method) == "Your code: __call__."
 
 
 def test_the_card_folds_hints_and_the_solution_until_it_is_right(monkeypatch):
     shown = []
     monkeypatch.setattr("kdlab.lessons.yours.show", shown.append)
-    kd.yours("06.1", bare)
-    kd.yours("06.1", attention)
+    kd.yours("06.3", bare)
+    kd.yours("06.3", similarity)
     wrong, right = (card._repr_html_() for card in shown)
-    assert wrong.count("<details>") == len(exercise("06.1").hints) + 1 and "def attention" in wrong
+    assert wrong.count("<details>") == len(exercise("06.3").hints) + 1 and "def similarity" in wrong
     assert "<details>" not in right
 
 
@@ -170,13 +173,13 @@ def test_an_exercise_that_no_function_answers_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="^reference: name must be one of"):
         kd.reference("9.9")
     with pytest.raises(TypeError, match="^yours: run must be True or False"):
-        kd.yours("06.1", bare, run=1)
+        kd.yours("06.3", bare, run=1)
 
 
-def forgot(layer):
-    layer.square().sum(1).flatten(1)
+def forgot(student, teacher):
+    bare(student, teacher)
 
 
 def test_a_missing_return_is_named(capsys):
-    assert kd.yours("06.1", forgot) is kd.reference("06.1")
+    assert kd.yours("06.3", forgot) is kd.reference("06.3")
     assert "not yet: your function gives back None: it lacks a return." in capsys.readouterr().out

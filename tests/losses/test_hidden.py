@@ -481,3 +481,51 @@ def test_a_wrong_part_is_named_before_anything_is_trained(key, value):
 
 def test_pairs_may_come_as_anything_that_yields_them():
     assert HiddenLoss(fitnets, zip("12", "34", strict=True)).pairs == [("1", "3"), ("2", "4")]
+
+
+# --- a distance of the reader's own ---
+
+
+def own_similarity(student, teacher):
+    assert student.ndim == teacher.ndim == 4, "one student at a time"
+    alike = [F.normalize(z.flatten(1) @ z.flatten(1).T, dim=1) for z in (student, teacher)]
+    return (alike[0] - alike[1]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("own", "library", "options"),
+    [
+        (own_similarity, similarity, {}),
+        (lambda s, t: (s - t).square().mean(), fitnets, {"project": True}),
+        (F.mse_loss, fitnets, {"project": True}),
+        (partial(F.mse_loss, reduction="mean"), fitnets, {"project": True}),
+    ],
+)
+def test_a_distance_of_ones_own_teaches_as_the_library_does(own, library, options, tasks, maps):
+    def taught(distance, **more):
+        objective = HiddenLoss(distance, [("1", "1")], 50.0, **more)
+        runs = sweep(convnet(3, 6), tasks, teacher=maps, objective=objective, seeds=2, **QUICK)
+        return torch.stack([runs.module(unit=t.unit, seed=1)(t.test.x) for t in tasks])
+
+    torch.testing.assert_close(taught(own, **options), taught(library), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("own", "error", "words"),
+    [
+        (lambda s, t: (s - t).square().mean((1, 2, 3)), TypeError, r"mean over the batch, got \(2"),
+        (lambda s, t: 3.0, TypeError, "scalar tensor, the mean over the batch, got float"),
+        (lambda s, t: None, TypeError, "got NoneType"),
+    ],
+)
+def test_a_distance_of_ones_own_must_give_one_number(own, error, words, tasks, maps):
+    objective = HiddenLoss(own, [("1", "1")], project=True)
+    with pytest.raises(error, match=f"^HiddenLoss: distance must return a .*{words}"):
+        sweep(convnet(3, 6), tasks, teacher=maps, objective=objective, **QUICK)
+
+
+@pytest.mark.parametrize("own", [lambda s, t: (s - t).square().mean(), torch.dist])
+def test_shapes_that_ones_own_distance_cannot_compare_are_offered_a_projector(own, tasks, maps):
+    objective = HiddenLoss(own, [("1", "1")])
+    with pytest.raises(ValueError, match=r"pair \('1', '1'\) does not fit.*project=True"):
+        sweep(convnet(3, 6), tasks, teacher=maps, objective=objective, **QUICK)

@@ -118,6 +118,32 @@ def test_several_panels_share_one_axis_and_say_names_once(drawn):
     assert len({round(ax.get_position().y0, 6) for ax in panels(drawn[2])}) == 2
 
 
+def test_dots_stand_upon_the_curves_with_their_intervals_and_have_room(drawn):
+    group = [Curve("a", {1: 60.0, 3: 70.0})]
+    curves({"left": group, "right": group}, **WORDS, dots={"right": {2: estimate(90)}})
+    left, right = panels(drawn[0])
+    (dot,) = [line for line in right.lines if line.get_marker() == "D"]
+    assert dot.get_xydata().tolist() == [[2.0, 90.0]]
+    (bar,) = [line for line in right.lines if line.get_xdata()[0] == 2 == line.get_xdata()[-1]][:1]
+    assert tuple(bar.get_ydata()) == pytest.approx(estimate(90).interval())
+    assert not [line for line in left.lines if line.get_marker() == "D"]
+    assert left.get_ylim()[1] > estimate(90).interval()[1]
+
+
+@pytest.mark.parametrize(
+    ("dots", "error", "words"),
+    [
+        ({"middle": {1: estimate(1)}}, ValueError, "each title of dots must be one of"),
+        ({"p": estimate(1)}, TypeError, "dots of 'p' must be a dictionary"),
+        ({"p": {1: "high"}}, TypeError, "must be an Estimate or a number"),
+        ([1], TypeError, "dots must be a dictionary"),
+    ],
+)
+def test_dots_that_belong_nowhere_are_refused(dots, error, words):
+    with pytest.raises(error, match=words):
+        curves({"p": [Curve("a", {1: 60.0, 3: 70.0})]}, **WORDS, dots=dots)
+
+
 def test_the_same_role_twice_differs_in_colour_and_mark(drawn):
     curves({"": [Curve(n, {1: 1.0, 2: i}) for i, n in enumerate("abc")]}, **WORDS)
     marked = [line for line in panels(drawn[0])[0].lines if line.get_marker() not in (None, "None")]

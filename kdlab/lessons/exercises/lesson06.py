@@ -1,200 +1,321 @@
-"""Exercises of lesson 06: an attention map, a similarity matrix, and centred kernel alignment."""
+"""Lesson 06: the hook that reads a layer, FitNets' hint, and which images are alike."""
 
-import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from kdlab.lessons.exercises import Exercise, Question
 
-
-def _layer(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+# --- 06.1 layer_of ---
 
 
-def attention(layer):
-    """Each image's map of squared activations (B, C, H, W) → (B, H · W), of length 1."""
-    q = layer.square().sum(1).flatten(1)
-    return q / q.norm(dim=1, keepdim=True)
-
-
-def _attention(attention):
-    A = _layer(3, 4, 2, 5)
-    expected = np.stack(
-        [(a**2).sum(0).ravel() / np.sqrt(((a**2).sum(0) ** 2).sum()) for a in A.numpy()]
+def layer_of(model, name, x):
+    """What the layer called `name` gives while model(x) runs; the hook is taken off again."""
+    kept = []
+    hook = model.get_submodule(name).register_forward_hook(
+        lambda module, inputs, output: kept.append(output)
     )
-    found = torch.as_tensor(attention(A), dtype=torch.float64)
-    if found.shape == (3, 2, 5):
-        found = found.flatten(1)
-    if found.shape != (3, 10):
-        return f"expected one number a pixel, shape (3, 10), got {tuple(found.shape)}"
-    lengths = found.norm(dim=1)
-    if not torch.allclose(lengths, torch.ones(3, dtype=torch.float64)):
-        return f"each image's map must have length 1, got {[round(v, 3) for v in lengths.tolist()]}"
-    plain = A.sum(1).flatten(1)
-    if torch.allclose(found, plain / plain.norm(dim=1, keepdim=True)):
-        return "square before you sum: positive and negative channels must not cancel"
-    if torch.allclose(found, torch.nn.functional.normalize(A.abs().sum(1).flatten(1), dim=1)):
-        return "this sums absolute values; the map sums squares"
-    return (
-        ""
-        if np.allclose(found.numpy(), expected)
-        else "the map differs from the sum of squared channels"
-    )
+    try:
+        model(x)
+    finally:
+        hook.remove()
+    return kept[0]
 
 
-def _gram(gram):
-    Q = _layer(4, 3, 2)
-    rows = Q.flatten(1).numpy()
-    expected = rows @ rows.T
-    found = torch.as_tensor(gram(Q), dtype=torch.float64)
-    if found.shape != (4, 4):
-        return f"expected one number for each two images, shape (4, 4), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected):
-        return "the rows are not normalised: each must have length 1"
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    if np.allclose(found.numpy(), unit @ unit.T):
-        return (
-            "you normalised the images before Q Qᵀ, which gives cosines; "
-            "the rows of Q Qᵀ are what is normalised"
+class _Noting(nn.Sequential):
+    """Counts its runs."""
+
+    runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return super().forward(x)
+
+
+def _layer(attempt):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, stride=2), nn.Tanh()
+    model, x = _Noting(*layers), torch.rand(2, 1, 8, 8)
+    at = {str(i): model[: i + 1](x) for i in range(4)}
+    model.runs = 0
+    found = attempt(model, "1", x)
+    if any(module._forward_hooks for module in model.modules()):
+        return "the hook is still there: every later run would call it; hook.remove()"
+    if isinstance(found, (list, tuple, dict)):
+        return f"expected the layer's output, a tensor, got a {type(found).__name__} around it"
+    if not torch.is_tensor(found):
+        return f"expected the layer's output, a tensor, got {type(found).__name__}"
+    if not model.runs:
+        return "the model was never run: it is model(x) that calls the hook"
+    if found.shape == at["3"].shape and torch.equal(found, at["3"]):
+        return "that is what the whole model answers; the layer called `name` is asked for"
+    if torch.equal(found, at["0"]):
+        return "that is what goes into the layer: a hook gets (module, inputs, output)"
+    if torch.equal(found, at["1"]) and not found.requires_grad:
+        return "cut off from the student: no gradient would flow back; leave out detach and no_grad"
+    if not (found.shape == at["1"].shape and torch.equal(found, at["1"])):
+        return "that is not what layer 1 gives: look it up by its name, model.get_submodule(name)"
+    if not torch.equal(attempt(model, "2", x), at["2"]):
+        return "right for layer 1 only: use the argument `name`"
+    try:
+        attempt(model, "1", torch.rand(2, 5, 8, 8))  # five channels: the model raises
+    except RuntimeError:
+        pass
+    if any(module._forward_hooks for module in model.modules()):
+        return "where model(x) raises, the hook stays: remove it in a `finally`"
+    return ""
+
+
+# --- 06.2 hint ---
+
+
+def hint(student, teacher):
+    """The mean squared difference of two layers of one shape, (B, …): a scalar."""
+    return (student - teacher).square().mean()
+
+
+def _two_layers(*shape):
+    random = torch.Generator().manual_seed(0)
+    teacher = torch.randn(*shape, generator=random).relu()
+    student = torch.randn(*shape, generator=random).relu()
+    return student.requires_grad_(), teacher.requires_grad_()
+
+
+def _hint(attempt):
+    student, teacher = _two_layers(4, 3, 2, 2)
+    value = attempt(student, teacher)
+    if not torch.is_tensor(value):
+        return f"expected a scalar tensor, got {type(value).__name__}: without it nothing learns"
+    if value.numel() != 1:
+        return f"expected one number for the batch, got shape {tuple(value.shape)}"
+    gap = (student - teacher).detach()
+    slips = {
+        "a sum: it grows with the batch and the layer; take the mean": gap.square().sum(),
+        "summed over each image's layer: take the mean over everything": gap.square().sum()
+        / len(gap),
+        "half of it: the paper's ½, which this course leaves out": gap.square().mean() / 2,
+        "absolute differences: square them": gap.abs().mean(),
+        "a root too many": gap.square().mean().sqrt(),
+        "nothing is squared: differences of both signs cancel": gap.mean(),
+        "that is the squared mean: square first": gap.mean().square(),
+        "the sign is turned: this would drive them apart": -gap.square().mean(),
+        "each layer was brought to length 1: hints compare the values themselves": (
+            F.normalize(student.flatten(1), dim=1) - F.normalize(teacher.flatten(1), dim=1)
         )
-    if np.allclose(found.numpy().sum(1), 1):
-        return "each row must have length 1 (the root of its sum of squares), not sum to 1"
-    if np.allclose(found.numpy(), expected / np.linalg.norm(expected, axis=0, keepdims=True)):
-        return "you normalised the columns; the paper normalises each row"
-    right = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    return (
-        "" if np.allclose(found.numpy(), right) else "the matrix differs from the normalised Q Qᵀ"
-    )
+        .square()
+        .mean(),
+    }
+    for sentence, wrong in slips.items():
+        if torch.isclose(value, wrong.detach(), rtol=1e-5):
+            return sentence
+    right = hint(student, teacher)
+    if not torch.isclose(value, right, rtol=1e-5):
+        return f"expected {right.item():.4f}, got {value.item():.4f}"
+    if not value.requires_grad:
+        return "no gradient: the student learns nothing from it"
+    (grad,) = torch.autograd.grad(value, student, allow_unused=True)
+    if grad is None:
+        return "no gradient reaches the student: it is the teacher that would move"
+    return ""
 
 
-def _cka(cka):
-    x, y = _layer(20, 6), _layer(20, 3, seed=1)
-    y = y + x[:, :3] + 2.0
+# --- 06.3 similarity ---
 
-    def reference(a, b):
-        n = len(a)
-        H = np.eye(n) - 1 / n
-        K, L = H @ a @ a.T @ H, H @ b @ b.T @ H
-        return (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())
 
-    found, expected = float(cka(x, y)), reference(x.numpy(), y.numpy())
-    if abs(found - expected) < 1e-6:
-        return ""
-    K, L = x.numpy() @ x.numpy().T, y.numpy() @ y.numpy().T
-    if abs(found - (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())) < 1e-6:
-        return "the features are not centred: subtract each column's mean over the images first"
-    if abs(found - expected**0.5) < 1e-6:
-        return "this is its square root: ‖·‖_F of the cross term is squared"
-    a, b = x.numpy() - x.numpy().mean(), y.numpy() - y.numpy().mean()
-    if (
-        abs(
-            found - np.linalg.norm(b.T @ a) ** 2 / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
+def similarity(student, teacher):
+    """Mean squared difference of the two (B, B) pictures of which images are alike: a scalar."""
+
+    def alike(layer):
+        rows = layer.flatten(1)
+        return F.normalize(rows @ rows.T, dim=1)
+
+    return (alike(student) - alike(teacher)).square().mean()
+
+
+def _grams(layer, normalised=True):
+    rows = layer.detach().flatten(1)
+    return F.normalize(rows @ rows.T, dim=1) if normalised else rows @ rows.T
+
+
+def _similarity(attempt):
+    student, _ = _two_layers(6, 3, 2, 2)
+    _, teacher = _two_layers(6, 5, 4, 4)
+    value = attempt(student, teacher)
+    if not torch.is_tensor(value):
+        return f"expected a scalar tensor, got {type(value).__name__}"
+    if value.numel() != 1:
+        return f"expected one number for the batch, got shape {tuple(value.shape)}"
+
+    def unit(layer):
+        rows = F.normalize(layer.detach().flatten(1), dim=1)
+        return rows @ rows.T
+
+    gap = _grams(student) - _grams(teacher)
+    slips = {
+        "a sum over all pairs: divide by B², take the mean": gap.square().sum(),
+        "a sum over each row: take the mean over all B² pairs": gap.square().sum(-1).mean(),
+        "the rows of the matrix are not of length 1, so the larger layer decides": (
+            _grams(student, False) - _grams(teacher, False)
         )
-        < 1e-6
-    ):
-        return (
-            "you subtracted one mean of all numbers: each column has its own mean over the images, "
-            "x.mean(0)"
+        .square()
+        .mean(),
+        "the images were brought to length 1 before the product (cosines); it is the rows of "
+        "the product that are": (unit(student) - unit(teacher)).square().mean(),
+        "the rows add up to 1 (softmax or a sum) instead of having length 1": (
+            _grams(student, False).softmax(-1) - _grams(teacher, False).softmax(-1)
         )
-    return f"expected {expected:.4f}, got {found:.4f}"
+        .square()
+        .mean(),
+        "absolute differences: square them": gap.abs().mean(),
+        "a root too many": gap.square().mean().sqrt(),
+        "nothing is squared: differences of both signs cancel": gap.mean(),
+        "the sign is turned: this would drive them apart": -gap.square().mean(),
+    }
+    for sentence, wrong in slips.items():
+        if torch.isclose(value.detach(), wrong, rtol=1e-4):
+            return sentence
+    right = similarity(student, teacher)
+    if not torch.isclose(value, right, rtol=1e-4):
+        return f"expected {right.item():.5f}, got {value.item():.5f}"
+    if not value.requires_grad or torch.autograd.grad(value, student, allow_unused=True)[0] is None:
+        return "no gradient reaches the student: it learns nothing from it"
+    return ""
+
+
+# --- wrong answers, for the tests ---
+
+
+def _kept(change=lambda found: found, removed=True, of=1, run=True):
+    """A hook with one thing wrong."""
+
+    def attempt(model, name, x):
+        kept = []
+        hook = model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output: kept.append((inputs[0], output)[of])
+        )
+        if run:
+            model(x)
+        if removed:
+            hook.remove()
+        return change(kept)
+
+    return attempt
+
+
+def _unrun(model, name, x):
+    return model.get_submodule(name)(x.repeat(1, 2, 1, 1))
+
+
+def _mean(change):
+    return lambda s, t: change(s - t)
 
 
 EXERCISES = (
     Exercise(
         "06.1",
-        _attention,
+        _layer,
         (
-            "Square the layer and sum over the channels, dimension 1.",
-            "Then flatten(1) and divide by the norm.",
+            "layer = model.get_submodule(name); hook = layer.register_forward_hook(f), where "
+            "f(module, inputs, output) keeps the output.",
+            "Run model(x) inside try, and hook.remove() inside finally; then give the output back.",
         ),
-        attention,
+        layer_of,
         {
-            "length 1": "def attempt(layer):\n    return layer.square().sum(1).flatten(1)",
-            "square before": (
-                "def attempt(layer):\n"
-                "    q = layer.sum(1).flatten(1)\n"
-                "    return q / q.norm(dim=1, keepdim=True)"
-            ),
-            "absolute values": (
-                "def attempt(layer):\n    return F.normalize(layer.abs().sum(1).flatten(1), dim=1)"
-            ),
-            "one number a pixel": "def attempt(layer):\n    return layer.square().sum((2, 3))",
+            "still there": _kept(lambda kept: kept[0], removed=False),
+            "around it": _kept(),
+            "never run": _unrun,
+            "whole model": lambda model, name, x: model(x),
+            "goes into": _kept(lambda kept: kept[0], of=0),
+            "cut off": _kept(lambda kept: kept[0].detach()),
+            "not what layer 1 gives": lambda model, name, x: layer_of(model, "2", x),
+            "layer 1 only": lambda model, name, x: layer_of(model, "1", x),
+            "finally": _kept(lambda kept: kept[0]),
+            "got str": lambda model, name, x: name,
         },
     ),
     Exercise(
         "06.2",
-        _gram,
-        (
-            "Flatten each image's layer to a row of Q (B, D); Q @ Q.T compares every two images.",
-            "torch.nn.functional.normalize(…, dim=1) makes each row's length 1.",
-        ),
-        """
-def attempt(layer):
-    q = layer.flatten(1)
-    return torch.nn.functional.normalize(q @ q.T, dim=1)
-""",
+        _hint,
+        ("The difference, squared, and its mean.", "(student - teacher).square().mean()"),
+        hint,
         {
-            "not normalised": "def attempt(layer):\n    q = layer.flatten(1)\n    return q @ q.T",
-            "cosines": (
-                "def attempt(layer):\n"
-                "    q = F.normalize(layer.flatten(1), dim=1)\n"
-                "    return q @ q.T"
+            "grows with the batch": _mean(lambda gap: gap.square().sum()),
+            "each image's layer": _mean(lambda gap: gap.square().flatten(1).sum(1).mean()),
+            "half of it": _mean(lambda gap: gap.square().mean() / 2),
+            "absolute": _mean(lambda gap: gap.abs().mean()),
+            "root": _mean(lambda gap: gap.square().mean().sqrt()),
+            "nothing is squared": _mean(lambda gap: gap.mean()),
+            "square first": _mean(lambda gap: gap.mean().square()),
+            "sign": _mean(lambda gap: -gap.square().mean()),
+            "length 1": lambda s, t: hint(
+                F.normalize(s.flatten(1), dim=1), F.normalize(t.flatten(1), dim=1)
             ),
-            "not sum to 1": (
-                "def attempt(layer):\n"
-                "    q = layer.flatten(1)\n"
-                "    g = q @ q.T\n"
-                "    return g / g.sum(1, keepdim=True)"
-            ),
-            "columns": (
-                "def attempt(layer):\n"
-                "    q = layer.flatten(1)\n"
-                "    return F.normalize(q @ q.T, dim=0)"
-            ),
-            "each two images": "def attempt(layer):\n    q = layer.flatten(1)\n    return q.T @ q",
+            "no gradient": lambda s, t: hint(s.detach(), t.detach()),
+            "the teacher that would move": lambda s, t: hint(s.detach(), t),
+            "one number": _mean(lambda gap: gap.square().flatten(1).mean(1)),
+            "got float": lambda s, t: hint(s, t).item(),
         },
     ),
     Exercise(
         "06.3",
-        _cka,
+        _similarity,
         (
-            "Centre both: x − x.mean(0).",
-            "‖yᵀx‖²_F / (‖xᵀx‖_F · ‖yᵀy‖_F); torch's .norm() of a matrix is ‖·‖_F.",
+            "Flatten each image's layer to a row, (B, D); rows @ rows.T compares every two images.",
+            "F.normalize(…, dim=1) gives each row of that matrix length 1. Do it for both layers; "
+            "then the mean of the squared differences.",
         ),
-        """
-def attempt(x, y):
-    x, y = x - x.mean(0), y - y.mean(0)
-    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
-""",
+        similarity,
         {
-            "not centred": (
-                "def attempt(x, y):\n"
-                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
+            "divide by B²": lambda s, t: 36 * similarity(s, t),
+            "each row": lambda s, t: 6 * similarity(s, t),
+            "larger layer decides": lambda s, t: (
+                (s.flatten(1) @ s.flatten(1).T - t.flatten(1) @ t.flatten(1).T).square().mean()
             ),
-            "its own mean": (
-                "def attempt(x, y):\n"
-                "    x, y = x - x.mean(), y - y.mean()\n"
-                "    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())"
+            "cosines": lambda s, t: (
+                (
+                    F.normalize(s.flatten(1), dim=1) @ F.normalize(s.flatten(1), dim=1).T
+                    - F.normalize(t.flatten(1), dim=1) @ F.normalize(t.flatten(1), dim=1).T
+                )
+                .square()
+                .mean()
             ),
-            "square root": (
-                "def attempt(x, y):\n"
-                "    x, y = x - x.mean(0), y - y.mean(0)\n"
-                "    return (y.T @ x).norm() / ((x.T @ x).norm() * (y.T @ y).norm()) ** 0.5"
+            "add up to 1": lambda s, t: (
+                (
+                    (s.flatten(1) @ s.flatten(1).T).softmax(-1)
+                    - (t.flatten(1) @ t.flatten(1).T).softmax(-1)
+                )
+                .square()
+                .mean()
             ),
+            "root": lambda s, t: similarity(s, t).sqrt(),
+            "sign": lambda s, t: -similarity(s, t),
+            "no gradient": lambda s, t: similarity(s.detach(), t),
+            "got float": lambda s, t: similarity(s, t).item(),
+            "one number": lambda s, t: (_grams(s) - _grams(t)).square().mean(-1),
         },
     ),
 )
 
-
 QUESTIONS = {
     "06.a": Question(
-        "Which one helps this student most?",
+        "A hundred images. Besides the labels the student may copy one thing of its teacher's. "
+        "Which helps most?",
         (
             "the logits",
-            "the hidden layer's values (FitNets)",
-            "the attention maps",
-            "relations between images",
+            "the values of a hidden layer",
+            "where a hidden layer is active",
+            "which images it finds alike",
         ),
         0,
-        "Ten numbers an image, but they are about the very question that is asked.",
+        "Ten logits an image, and they are all about the answer. Most of what a hidden layer holds "
+        "is about other things.",
+    ),
+    "06.b": Question(
+        "Layer 3 of the teacher and the plain pixels of the same images: how alike are they by "
+        "CKA, on a scale from 0 to 1?",
+        ("about 0.1", "about 0.5", "about 0.9"),
+        2,
+        "The layer is computed from the pixels, and images that are near each other stay near. A "
+        "measure of likeness needs such a floor beside it.",
     ),
 }

@@ -1,0 +1,234 @@
+"""Pictures of lesson 06: ten numbers or hundreds, where a layer is active, which images it finds
+alike, what each signal brings, and how alike layers become."""
+
+import torch
+
+from kdlab.evidence.intervals import Estimate
+from kdlab.show import plots
+from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED
+from kdlab.show.curves import Curve, curves
+from kdlab.show.picture import Picture
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, image, on_sheet, panel, pictured, sheet
+from kdlab.show.strips import strip
+
+ACTIVE = "cividis"  # of maps and pictures that are no images
+PANELS = ("logits", "FitNets", "similarity", "attention", "relational", "logits + attention")
+
+
+@on_sheet
+def ten_or_many(images, answers, layer, right):
+    """A few images, a teacher's answer to each as ten bars, and one of its hidden layers.
+
+    images (N, 1, H, W), answers (N, C) probabilities, layer (N, D, h, w), right (N,)."""
+    found, tall = pictured("ten_or_many", "images", images), 118
+    figure, canvas = sheet(76 + tall * len(found))
+    wide, room, across = layer.shape[1] // 2, 10, 470
+    cell = (WIDTH - EDGE - across) / wide
+    numbers = layer[0].numel()
+    heading(canvas, "What could be copied")
+    for x, words in (
+        (EDGE, "an image"),
+        (EDGE + 130, f"its teacher's answer: {answers.shape[1]} numbers"),
+        (across, f"one hidden layer of its teacher: {numbers} numbers"),
+    ):
+        canvas.text(x, 62, words, color=MUTED)
+    for i, pixels in enumerate(found):
+        top = 76 + i * tall
+        image(canvas, pixels, EDGE, top, 92)
+        bars = panel(figure, EDGE + 130, top + 6, 250, 70, ylim=(0, 1))
+        ink = [INK if c == right[i] else GREY for c in range(answers.shape[1])]
+        bars.bar(range(len(ink)), answers[i].tolist(), color=ink, width=0.8)
+        bars.set(xticks=range(len(ink)), yticks=[])
+        bars.grid(False)
+        most = float(layer[i].flatten().quantile(0.98)) or 1.0
+        for k, channel in enumerate(layer[i]):
+            row, column = divmod(k, wide)
+            x, y = across + column * cell, top + row * (cell + room) + 14
+            canvas.imshow(
+                channel.cpu().numpy(),
+                cmap=ACTIVE,
+                vmin=0,
+                vmax=most,
+                interpolation="none",
+                aspect="auto",
+                extent=(x, x + cell - 3, y + cell - 3, y),
+            )
+    return Picture(
+        figure,
+        "Held-out images, their teacher's answer at T = 4, and all channels of its last hidden "
+        "layer, bright where it is active.",
+        f"Three digits. Beside each ten bars, and {layer.shape[1]} small maps that differ from "
+        "channel to channel.",
+    )
+
+
+@on_sheet
+def where_active(images, layers, whose):
+    """Images above, and below each where layer 3 of every model is active.
+
+    layers: {name: (N, C, h, w)}; the sum of the squared channels, each map by its own largest."""
+    found = pictured("where_active", "images", images)
+    size, left = 84, EDGE + 190
+    step = min(106, (WIDTH - EDGE - left) / len(found))
+    figure, canvas = sheet(24 + (len(layers) + 1) * (size + 12))
+    for i, pixels in enumerate(found):
+        image(canvas, pixels, left + i * step, 18, size)
+    for row, (name, layer) in enumerate(layers.items(), start=1):
+        top = 18 + row * (size + 12)
+        canvas.text(EDGE, top + size / 2 + 5, name, color=INK, fontweight=BOLD)
+        for i, active in enumerate(layer.detach().square().sum(1).cpu()):
+            x = left + i * step
+            look = {"cmap": ACTIVE, "vmin": 0, "interpolation": "none", "aspect": "auto"}
+            canvas.imshow(active.numpy(), extent=(x, x + size, top + size, top), **look)
+    return Picture(
+        figure,
+        "Held-out images, and where layer 3 is active: the sum of its squared channels at each of "
+        f"its 4 × 4 places, bright for much. {whose}",
+        "Rows of coarse maps below the digits. After training by similarity the student's are "
+        "brighter at the teacher's places than before.",
+    )
+
+
+@on_sheet
+def which_alike(layers, classes):
+    """For each layer {name: (N, …)} a picture (N, N) of which images it finds alike.
+
+    classes: (N,), in order; lines stand between them."""
+    figure, canvas = sheet(350)
+    step = (WIDTH - 2 * EDGE) / len(layers)
+    size = min(270, step - 24)
+    change = [i for i in range(1, len(classes)) if classes[i] != classes[i - 1]]
+    middles = [
+        (start + end - 1) / 2
+        for start, end in zip([0, *change], [*change, len(classes)], strict=True)
+    ]
+    for i, (name, layer) in enumerate(layers.items()):
+        left = EDGE + 14 + i * step
+        canvas.text(left, 32, name, fontsize=15, fontweight=BOLD)
+        ax = panel(figure, left, 46, size, size)
+        rows = layer.detach().flatten(1)
+        alike = torch.nn.functional.normalize(rows @ rows.T, dim=1)
+        ax.imshow(alike.cpu().numpy(), cmap=ACTIVE, interpolation="none")
+        for at in change:
+            ax.axvline(at - 0.5, color="white", linewidth=0.5)
+            ax.axhline(at - 0.5, color="white", linewidth=0.5)
+        names = [int(classes[int(m)]) for m in middles]
+        ax.set_xticks(middles, names)
+        ax.set_yticks(middles, names)
+        ax.grid(False)
+    return Picture(
+        figure,
+        "Which of 40 validation images are alike, four a class: rows of QQᵀ at length 1, bright "
+        "for alike.",
+        "Three square pictures. The teacher has bright blocks along the diagonal, one a class; the "
+        "pixels and the untrained student show them faintly.",
+    )
+
+
+def over_images(table, live, whose):
+    """The main figure: what each signal brings over labels alone, over the number of images.
+
+    table: the rows of benchmarks/results/hidden_layers.csv. live: {a panel's title: Estimate}, of
+    the reader's own students on 100 images after 400 steps."""
+    at = sorted(set(table.images[table.steps > 0]))
+
+    def over(arm, steps):
+        return {n: gain(table, arm, n, steps) for n in at}
+
+    panels = {
+        arm: [
+            Curve("1,600 steps", over(arm, 1600)),
+            Curve("400 steps", over(arm, 400), "also"),
+            Curve("100 steps", over(arm, 100), "also"),
+            Curve("no teacher, label smoothing", over("label smoothing", 400), "control"),
+        ]
+        for arm in PANELS
+    }
+    return curves(
+        panels,
+        x="training images (log)",
+        y="points over labels alone",
+        log=True,
+        ticks={"x": at},
+        height=280,
+        dots={title: {100: found} for title, found in live.items()},
+        caption="Validation accuracy minus that of labels alone, same images and steps, on the "
+        "digits; bands are 95 % intervals over splits, from benchmarks/hidden_layers.py. Diamonds: "
+        f"the students trained just now, 400 steps. {whose}",
+    )
+
+
+def gain(table, arm, images, steps, over="labels", part="validation"):
+    """Accuracy of one arm minus another's, paired by split → `Estimate`, in points."""
+    rows = table[(table.images == images) & (table.steps == steps) & (table.part == part)]
+    values = rows.pivot(index="unit", columns="arm", values="accuracy")
+    return Estimate(values[arm] - values[over], "accuracy", "points", 1)
+
+
+@on_sheet
+def likeness(alike, accuracy, whose):
+    """How alike each student's layer is to its teacher's, beside how well it reads.
+
+    alike {name: Estimate of CKA}, accuracy {name: Estimate}, of those that read at all."""
+    tall, top = 34, 54
+    figure, canvas = sheet(top + tall * len(alike) + 56)
+    sides = (
+        (EDGE + 230, "likeness of layer 3 to the teacher's (CKA)", alike, (0, 1)),
+        (EDGE + 620, "validation accuracy (%)", accuracy, None),
+    )
+    for left, words, found, limits in sides:
+        ax = panel(figure, left, top, 310, tall * len(alike))
+        ax.set_ylim(len(alike) - 0.5, -0.5)
+        if limits:
+            ax.set_xlim(limits)
+        ax.set_yticks([])
+        ax.grid(axis="x", color=FAINT, linewidth=0.7)
+        ax.grid(False, axis="y")
+        canvas.text(left, top - 14, words, color=MUTED)
+        for i, name in enumerate(alike):
+            if name in found:
+                e = found[name]
+                ax.plot(e.interval(), [i, i], color=BLUE, linewidth=4, solid_capstyle="round")
+                ax.plot(e.mean, i, "o", color=BLUE, markersize=9, markeredgecolor="white")
+    for i, name in enumerate(alike):
+        canvas.text(EDGE, top + tall * (i + 0.5) + 5, name, color=INK, fontweight=BOLD)
+    return Picture(
+        figure,
+        "Layer 3 of the students beside layer 3 of their teachers, on validation images; bars are "
+        f"95 % intervals over splits. {whose}",
+        "Left, likeness rises from noise over the pixels themselves and an untrained student to "
+        "the student taught by similarity. Right, the student taught by logits reads best.",
+    )
+
+
+def where_attached(table, images=100, steps=400):
+    """Similarity between other layers, and to a teacher that was never trained."""
+    arms = {
+        "similarity": "layer 3 from layer 3",
+        "similarity, 1 from 1": "layer 1 from layer 1",
+        "similarity, 1 from 3": "layer 1 from layer 3",
+        "similarity, 3 from 1": "layer 3 from layer 1",
+        "similarity, untrained teacher": "layer 3 from layer 3, teacher untrained",
+    }
+    return plots.intervals(
+        {words: gain(table, arm, images, steps) for arm, words in arms.items()},
+        zero=0,
+        label="points over labels alone, validation",
+        caption=f"Similarity, {images} images and {steps} steps, attached at different places, "
+        "each at its best weight. Bars are 95 % intervals over splits.",
+        alt="Five intervals. The student's layer 3 taught by layer 3 gains most, the untrained "
+        "teacher gains nothing.",
+    )
+
+
+def changed(data, said):
+    """The first nine validation images that labels alone misread, as each student calls them."""
+    missed = (said["labels"].argmax(-1) != data.y).nonzero()[:9, 0]
+    return strip(
+        data.x[missed],
+        {name: logits[missed].argmax(-1) for name, logits in said.items()},
+        data.y[missed],
+        "The first nine validation images of a split that the student on labels alone misreads.",
+        "Nine digits. The student taught by logits reads most of them, those taught by a hidden "
+        "layer some.",
+    )
