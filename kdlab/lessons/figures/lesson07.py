@@ -10,7 +10,7 @@ from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, image, on_sheet, panel, sheet
 
-LIMITS = ((82, 101), (94, 100))  # per cent, of patches and of digits
+LIMITS = ((82, 101), (93.5, 100))  # per cent, of patches and of digits
 FRAMES = (BLUE, ORANGE)  # of a class's first and second view
 
 
