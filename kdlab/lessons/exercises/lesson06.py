@@ -315,7 +315,7 @@ QUESTIONS = {
         "CKA, on a scale from 0 to 1?",
         ("about 0.1", "about 0.5", "about 0.9"),
         2,
-        "The layer is computed from the pixels, and images that are near each other stay near. A "
-        "measure of likeness needs such a floor beside it.",
+        "The layer is computed from the pixels, and much of what makes two images alike is the "
+        "same in both. A measure of likeness needs such a floor beside it.",
     ),
 }

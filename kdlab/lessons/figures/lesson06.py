@@ -196,8 +196,8 @@ def likeness(alike, accuracy, whose):
         figure,
         "Layer 3 of the students beside layer 3 of their teachers, on validation images; bars are "
         f"95 % intervals over splits. {whose}",
-        "Left, likeness rises from noise over the pixels themselves and an untrained student to "
-        "the student taught by similarity. Right, the student taught by logits reads best.",
+        "Left, noise is hardly alike, the pixels and the untrained student are, and the student "
+        "taught by similarity most of all. Right, the student taught by logits reads best.",
     )
 
 
@@ -230,5 +230,5 @@ def changed(data, said):
         data.y[missed],
         "The first nine validation images of a split that the student on labels alone misreads.",
         "Nine digits. The student taught by logits reads most of them, those taught by a hidden "
-        "layer some.",
+        "layer few.",
     )
