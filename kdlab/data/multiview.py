@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.linalg import hadamard
 
 CLASSES, WIDTH, PATCHES = 10, 64, 11
 COPIES = 2  # patches that carry a view, where an example shows it
@@ -30,7 +29,10 @@ def views(seed):
     ((10, 2, 64), [-0.25, 0.25])
     """
     rng, side = np.random.default_rng([seed, 0]), math.isqrt(WIDTH)
-    patterns = np.kron(hadamard(side), hadamard(side))[1:]  # the first has no pattern
+    patterns = np.ones((1, 1))
+    while len(patterns) < WIDTH:  # Hadamard's matrices, each twice as wide as the one before
+        patterns = np.kron([[1, 1], [1, -1]], patterns)
+    patterns = patterns[1:]  # the first has no pattern
     chosen = patterns[rng.permutation(len(patterns))[: 2 * CLASSES]]
     signs = rng.choice([-1, 1], (2 * CLASSES, 1))
     return (2 / side * signs * chosen).reshape(CLASSES, 2, WIDTH).astype(np.float32)
