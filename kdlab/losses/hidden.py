@@ -111,7 +111,7 @@ class HiddenLoss(Objective):
             not isinstance(p, tuple) or [*map(type, p)] != [str, str] for p in pairs
         ):
             raise ValueError(f"HiddenLoss: pairs must be {expected}, got {pairs!r}")
-        self.distance, self.pairs = distance, pairs
+        self.distance, self.pairs, self._by_row = distance, pairs, _by_row(distance)
         self.weight = number("HiddenLoss", "weight", weight, low=0)
         self.base = HardLabels() if base is None else base
         if not isinstance(self.base, Objective):
@@ -188,7 +188,7 @@ class HiddenLoss(Objective):
 
     def _distances(self, student, teacher, stacked):
         """Each row's, (B,), or (R, B) of a stack."""
-        if _has_rows(self.distance):
+        if self._by_row:
             one = partial(self.distance, reduction="rows")
             return vmap(one)(student, teacher) if stacked else one(student, teacher)
         if not stacked:
@@ -198,28 +198,31 @@ class HiddenLoss(Objective):
     def _own(self, student, teacher):
         """The reader's one number for a batch, which each of its rows then holds."""
         value = self.distance(student, teacher)
+        name = f"{getattr(self.distance, '__name__', self.distance)!s:.60}"
         if not torch.is_tensor(value) or value.numel() != 1:
             came = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
             raise TypeError(
                 f"HiddenLoss: distance must return a scalar tensor, the mean over the batch, got "
-                f"{came} from {getattr(self.distance, '__name__', self.distance)!s:.60}"
+                f"{came} from {name}"
+            )
+        if torch.is_grad_enabled() and student.requires_grad and not value.requires_grad:
+            raise ValueError(
+                "HiddenLoss: distance must return a value whose gradient reaches the student's "
+                f"layer, {name} gives one without; leave out detach and no_grad"
             )
         return value.reshape(()).expand(len(student))
 
 
-def _has_rows(distance):
-    """Whether a distance can tell each row's part, as those of kdlab can and torch's losses can't.
+def _by_row(distance):
+    """Whether it is one of kdlab's that tells each row's part; others give one number a batch.
 
-    >>> _has_rows(features.similarity), _has_rows(nn.functional.mse_loss)
+    >>> _by_row(features.similarity), _by_row(nn.functional.mse_loss)
     (True, False)
     """
     while isinstance(distance, partial):
         distance = distance.func
-    try:
-        known = inspect.signature(distance).parameters
-    except ValueError:  # a function that is not written in Python
-        return False
-    return "reduction" in known and not str(distance.__module__).startswith("torch")
+    ours = str(getattr(distance, "__module__", "")).startswith("kdlab.")
+    return ours and "reduction" in inspect.signature(distance).parameters
 
 
 class Tapped(nn.Module):

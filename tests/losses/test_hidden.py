@@ -291,10 +291,10 @@ def test_no_hook_is_left_also_after_an_exception(tasks, flat, monkeypatch):
         handles.append(register(self, *args, **kwargs))
         return handles[-1]
 
-    def fails(student, teacher, reduction="mean"):
+    def fails(student, teacher):
         if next(calls) == 3:
             raise RuntimeError("in the middle")
-        return squared(student, teacher).expand(len(student))
+        return squared(student, teacher)
 
     class Breaks(nn.Linear):
         def forward(self, x):
@@ -499,6 +499,7 @@ def own_similarity(student, teacher):
         (lambda s, t: (s - t).square().mean(), fitnets, {"project": True}),
         (F.mse_loss, fitnets, {"project": True}),
         (partial(F.mse_loss, reduction="mean"), fitnets, {"project": True}),
+        (lambda s, t, reduction="mean": (s - t).square().mean(), fitnets, {"project": True}),
     ],
 )
 def test_a_distance_of_ones_own_teaches_as_the_library_does(own, library, options, tasks, maps):
@@ -516,6 +517,7 @@ def test_a_distance_of_ones_own_teaches_as_the_library_does(own, library, option
         (lambda s, t: (s - t).square().mean((1, 2, 3)), TypeError, r"mean over the batch, got \(2"),
         (lambda s, t: 3.0, TypeError, "scalar tensor, the mean over the batch, got float"),
         (lambda s, t: None, TypeError, "got NoneType"),
+        (lambda s, t: F.mse_loss(s.detach(), t), ValueError, "whose gradient reaches the student"),
     ],
 )
 def test_a_distance_of_ones_own_must_give_one_number(own, error, words, tasks, maps):

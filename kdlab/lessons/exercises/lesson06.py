@@ -66,6 +66,25 @@ def _layer(attempt):
     return ""
 
 
+def _fault(value, right, student, slips):
+    """What is wrong with a loss's value: no scalar, a known slip, another number, no gradient."""
+    if not torch.is_tensor(value):
+        return f"expected a scalar tensor, got {type(value).__name__}: without it nothing learns"
+    if value.numel() != 1:
+        return f"expected one number for the batch, got shape {tuple(value.shape)}"
+    given = value.detach()
+    for sentence, wrong in slips.items():
+        if torch.isclose(given, wrong.detach(), rtol=1e-4):
+            return sentence
+    if not torch.isclose(given, right.detach(), rtol=1e-4):
+        return f"expected {right.item():.5f}, got {given.item():.5f}"
+    if not value.requires_grad:
+        return "no gradient: the student learns nothing from it"
+    if torch.autograd.grad(value, student, allow_unused=True)[0] is None:
+        return "no gradient reaches the student: it is the teacher that would move"
+    return ""
+
+
 # --- 06.2 hint ---
 
 
@@ -83,11 +102,6 @@ def _two_layers(*shape):
 
 def _hint(attempt):
     student, teacher = _two_layers(4, 3, 2, 2)
-    value = attempt(student, teacher)
-    if not torch.is_tensor(value):
-        return f"expected a scalar tensor, got {type(value).__name__}: without it nothing learns"
-    if value.numel() != 1:
-        return f"expected one number for the batch, got shape {tuple(value.shape)}"
     gap = (student - teacher).detach()
     slips = {
         "a sum: it grows with the batch and the layer; take the mean": gap.square().sum(),
@@ -105,18 +119,7 @@ def _hint(attempt):
         .square()
         .mean(),
     }
-    for sentence, wrong in slips.items():
-        if torch.isclose(value, wrong.detach(), rtol=1e-5):
-            return sentence
-    right = hint(student, teacher)
-    if not torch.isclose(value, right, rtol=1e-5):
-        return f"expected {right.item():.4f}, got {value.item():.4f}"
-    if not value.requires_grad:
-        return "no gradient: the student learns nothing from it"
-    (grad,) = torch.autograd.grad(value, student, allow_unused=True)
-    if grad is None:
-        return "no gradient reaches the student: it is the teacher that would move"
-    return ""
+    return _fault(attempt(student, teacher), hint(student, teacher), student, slips)
 
 
 # --- 06.3 similarity ---
@@ -140,11 +143,6 @@ def _grams(layer, normalised=True):
 def _similarity(attempt):
     student, _ = _two_layers(6, 3, 2, 2)
     _, teacher = _two_layers(6, 5, 4, 4)
-    value = attempt(student, teacher)
-    if not torch.is_tensor(value):
-        return f"expected a scalar tensor, got {type(value).__name__}"
-    if value.numel() != 1:
-        return f"expected one number for the batch, got shape {tuple(value.shape)}"
 
     def unit(layer):
         rows = F.normalize(layer.detach().flatten(1), dim=1)
@@ -171,15 +169,7 @@ def _similarity(attempt):
         "nothing is squared: differences of both signs cancel": gap.mean(),
         "the sign is turned: this would drive them apart": -gap.square().mean(),
     }
-    for sentence, wrong in slips.items():
-        if torch.isclose(value.detach(), wrong, rtol=1e-4):
-            return sentence
-    right = similarity(student, teacher)
-    if not torch.isclose(value, right, rtol=1e-4):
-        return f"expected {right.item():.5f}, got {value.item():.5f}"
-    if not value.requires_grad or torch.autograd.grad(value, student, allow_unused=True)[0] is None:
-        return "no gradient reaches the student: it learns nothing from it"
-    return ""
+    return _fault(attempt(student, teacher), similarity(student, teacher), student, slips)
 
 
 # --- wrong answers, for the tests ---

@@ -27,19 +27,23 @@ def two_minds(data, members, views):
     x, y, members = data.x.cpu(), data.y.cpu(), members.cpu()
     shown = strengths(x, views)[torch.arange(len(y)), y] > 0.65  # (N, 2)
     hit = (members.argmax(-1) == y).double()
-    best, found = -1.0, None
-    for c in range(len(views)):
-        alone = [(y == c) & shown[:, v] & ~shown[:, 1 - v] for v in (0, 1)]
-        share = [hit[:, rows].mean(1) for rows in alone]
-        lead = share[0] - share[1]
-        first, second = int(lead.argmax()), int(lead.argmin())
-        apart = float(lead[first] - lead[second])
-        if apart > best:
-            both = (y == c) & shown.all(1)
-            rows = [both & (hit[[first, second]].sum(0) == 2)]
-            rows += [alone[0] & (hit[first] > hit[second]), alone[1] & (hit[second] > hit[first])]
-            best, found = apart, (c, [first, second], [int(r.nonzero()[0, 0]) for r in rows])
-    return found
+
+    def alone(c):
+        return [(y == c) & shown[:, v] & ~shown[:, 1 - v] for v in (0, 1)]
+
+    def lead(c):  # of each network, with the first view over the second
+        first, second = (hit[:, rows].mean(1) for rows in alone(c))
+        return first - second
+
+    c = max(range(len(views)), key=lambda c: float(lead(c).max() - lead(c).min()))
+    one, other = int(lead(c).argmax()), int(lead(c).argmin())
+    first, second = alone(c)
+    rows = (
+        (y == c) & shown.all(1) & (hit[[one, other]].sum(0) == 2),
+        first & (hit[one] > hit[other]),
+        second & (hit[other] > hit[one]),
+    )
+    return c, [one, other], [int(row.nonzero()[0, 0]) for row in rows]
 
 
 @on_sheet
