@@ -195,6 +195,9 @@ def _upon(panels, dots):
     for title, at in found.items():
         arguments.one_of("curves", "each title of dots", title, list(panels))
         arguments.instance("curves", f"dots of {title!r}", at, dict, "a dictionary {x: Estimate}")
+        along = [x for curve in panels[title] for x in curve.values]
+        for x in at:
+            arguments.number("curves", f"x of the dots of {title!r}", x, min(along), max(along))
     return {
         title: [Curve("dot", {x: e}) for x, e in found.get(title, {}).items()] for title in panels
     }

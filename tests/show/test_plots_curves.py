@@ -136,6 +136,7 @@ def test_dots_stand_upon_the_curves_with_their_intervals_and_have_room(drawn):
         ({"middle": {1: estimate(1)}}, ValueError, "each title of dots must be one of"),
         ({"p": estimate(1)}, TypeError, "dots of 'p' must be a dictionary"),
         ({"p": {1: "high"}}, TypeError, "must be an Estimate or a number"),
+        ({"p": {4: estimate(1)}}, ValueError, "x of the dots of 'p' must be"),
         ([1], TypeError, "dots must be a dictionary"),
     ],
 )
