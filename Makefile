@@ -27,7 +27,7 @@ test: $(READY)  ## all of it: also the slow tests, nbval on every lesson and dem
 	@$(PY) tools/check.py
 
 course: $(READY)  ## every lesson from a fresh kernel; copies and HTML in build/ (NB=notebooks/01_x.ipynb for one)
-	@$(PY) tools/course.py $(NB)
+	@$(PY) tools/course.py --jobs 2 $(NB)
 
 execute: $(READY)  ## the committed lessons executed again, in place (NB=notebooks/01_x.ipynb for one)
 	@$(PY) tools/offline.py $(PY) tools/execute.py $(NB)

@@ -99,7 +99,7 @@ def test_a_step_of_every_student_with_every_teacher(build, teacher, monkeypatch)
         objective = kd.HardLabels() if teacher == "nobody" else per_replica(kd.KDLoss())
         x, y = empty(N, *task.shape), empty(N, dtype=torch.long)
         rows = empty(R, B, dtype=torch.long)
-        terms = loop.step(stepper.step, objective, TEACHERS[teacher](replicas), x, y, rows)
+        terms = loop.step(stepper.step, objective.rows, TEACHERS[teacher](replicas), x, y, rows)
         assert {term.device.type for term in terms.values()} == {"meta"}
         assert {v.device.type for v in stepper.state().values()} == {"meta"}
 

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -70,6 +71,30 @@ def test_course_stops_at_the_first_claim_that_fails_and_names_it(tmp_path):
     )  # the kernel runs where the notebook lies
     stopped = nbformat.read(tmp_path / "build" / "01_fails.ipynb", as_version=4)
     assert [cell.get("execution_count") for cell in stopped.cells] == [None, 1, 2, None]
+
+
+def test_course_runs_two_lessons_at_a_time_and_ends_both_where_one_fails(tmp_path):
+    build = tmp_path / "build"
+    seen = "import os, pathlib, time\nhere = pathlib.Path('.')\nmine, other = {0!r}, {1!r}\n"
+    meet = (
+        seen + "(here / mine).touch()\n"
+        "end = time.time() + 60\n"
+        "while not (here / other).exists():\n    assert time.time() < end\n    time.sleep(0.1)"
+    )
+    one = write(tmp_path / "00_one.ipynb", meet.format("a", "b"))
+    two = write(tmp_path / "01_two.ipynb", meet.format("b", "a"))
+    status, said = run(TOOLS / "course.py", "--jobs", 2, "--build", build, one, two)
+    assert status == 0, said
+    assert "00_one" in said and "01_two" in said and "2 lessons in" in said
+    assert {path.suffix for path in build.iterdir()} == {".ipynb", ".html"}
+    fails = write(tmp_path / "02_fails.ipynb", "1 / 0")
+    waits = write(tmp_path / "03_waits.ipynb", "import time\ntime.sleep(200)")
+    never = write(tmp_path / "04_never.ipynb", "open('never', 'w')")
+    began = time.perf_counter()
+    status, said = run(TOOLS / "course.py", "--jobs", 2, "--build", build, fails, waits, never)
+    assert status == 1 and "ZeroDivisionError" in said and "02_fails" in said
+    assert time.perf_counter() - began < 100
+    assert not (tmp_path / "never").exists()
 
 
 BAR = """import kdlab as kd, kdlab.training.sweep as loop

@@ -21,10 +21,19 @@ def log_softmax(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     tensor([0.5000, 0.5000])
     """
     arguments.logits("log_softmax", "logits", logits, "(..., V)")
-    if torch.is_tensor(temperature):  # by its shape alone: the loops' innermost function
+    if torch.is_tensor(temperature):
         fits("log_softmax", "temperature", temperature, logits.shape)
     else:
         arguments.number("log_softmax", "temperature", temperature, above=0)
+    return log_softmax_of(logits, temperature)
+
+
+def log_softmax_of(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """The same of arguments that were checked before, for the loops' innermost function.
+
+    >>> log_softmax_of(torch.tensor([0.0, 0.0]), 2.0).exp()
+    tensor([0.5000, 0.5000])
+    """
     logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
     if logits.device.type == "cpu" and logits.ndim > 1 and logits.shape[-1] <= SHORT:
         return logits.mT.log_softmax(-2).mT  # ten times faster

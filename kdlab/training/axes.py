@@ -13,9 +13,11 @@ from kdlab.base import arguments
 from kdlab.base.lab import device
 from kdlab.losses.kd import KDLoss
 from kdlab.losses.protocol import Objective
+from kdlab.training import backprop
 
 SETTINGS = ("temperature", "alpha")  # those of an objective that are axes
 STACKED = 128  # replicas in one stack
+PERCEPTRONS = 20  # of them at the least, where a stack has a thread of its own
 
 
 def name_of(value):
@@ -140,7 +142,7 @@ def stacks(
     cohort: int = 1,
     threads: int = 1,
 ) -> Iterator[Stack]:
-    """The grid as stacks of students, one for each thread at least; peers are never parted."""
+    """The grid as stacks of students, where it pays one for each thread; peers are never parted."""
     outer = (grid[k] for k in ("student", "objective", "batch", "epochs"))
     for student, objective, batch, epochs in itertools.product(*outer):
         inner = [
@@ -154,13 +156,22 @@ def stacks(
             for nth, seed in enumerate(seeds)
         ]
         size = at_once or _replicas_at_once(student, tasks[0])
-        size = min(size, math.ceil(len(runs) / threads))
+        share = math.ceil(len(runs) / threads)
+        size = min(size, share if share >= _worth_a_thread(student, tasks[0]) else len(runs))
         size = max(cohort, size - size % cohort)
         for i in range(0, len(runs), size):
             part = runs[i : i + size]
             taken = {k: _a_replica(part, k) for k in SETTINGS if k in objective.swept}
             settled = objective.with_settings(**taken)
             yield Stack(student, settled, batch, epochs, part)
+
+
+def _worth_a_thread(student, task):
+    """How few students of this architecture still make a stack of their own.
+
+    A step of few perceptrons is mostly Python's work, which threads don't share.
+    """
+    return PERCEPTRONS if backprop.layers(build(student, task, 0)) else 1
 
 
 def _a_replica(runs, name):

@@ -66,3 +66,21 @@ def backward(chain, parameters, grads, kept, g):
             g = torch.ops.aten.threshold_backward(g, keep, 0)
         else:
             g = g * keep
+
+
+def in_one_block(parameters):
+    """{name: (R, *shape)} → all of them in one tensor (R, P), and the same names as parts of it.
+
+    >>> block, parts = in_one_block({"a": torch.zeros(2, 3), "b": torch.ones(2, 1, 2)})
+    >>> block.shape, parts["b"].shape
+    (torch.Size([2, 5]), torch.Size([2, 1, 2]))
+    """
+    block = torch.cat([p.flatten(1) for p in parameters.values()], 1)
+    return block, views(block, parameters)
+
+
+def views(block, parameters):
+    """The parts of a block (R, P) that lie where these parameters do, {name: (R, *shape)}."""
+    sizes = [p[0].numel() for p in parameters.values()]
+    parts = zip(parameters.items(), block.split(sizes, 1), strict=True)
+    return {name: part.view(p.shape) for (name, p), part in parts}

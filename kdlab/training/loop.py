@@ -12,6 +12,7 @@ from kdlab.base.repeats import fresh
 from kdlab.evidence import metrics
 from kdlab.losses.own import OwnLoss
 from kdlab.losses.protocol import Objective
+from kdlab.losses.slopes import with_slope
 from kdlab.training.axes import build, name_of
 from kdlab.training.capture import Captured
 from kdlab.training.replicas import Replicas, threads_for
@@ -32,15 +33,16 @@ def epoch(one_step, order, batch):
     return sums
 
 
-def step(update, objective, teacher, x, y, rows):
+def step(update, compare, teacher, x, y, rows):
     """One batch: the students answer, the teacher answers, the loss compares, the students move.
 
-    update: that of a `Stepper`; x (N, …), y (N,): the data; teacher: see taught.Teacher.
+    update: that of a `Stepper`; compare: an objective's `rows`; x (N, …), y (N,): the data;
+    teacher: see taught.Teacher.
     """
     x, y = take(x, rows), take(y, rows)
 
     def loss(answer):
-        return objective.rows(answer, teacher.answer(rows, x, answer), y)
+        return compare(answer, teacher.answer(rows, x, answer), y)
 
     terms = update(x, loss)
     teacher.after_step()
@@ -110,13 +112,16 @@ def _one_step(stepper, objective, teacher, x, y):
     # damped momentum begins otherwise than it goes on: its first step is not one to replay
     damped = stepper.optimiser.defaults.get("dampening")
     known = hasattr(teacher, "state") and of_kdlab(objective) and not damped
-    if not stepper.on_gpu or not known:
-        return functools.partial(step, stepper.step, objective, teacher, x, y)
+    if not stepper.on_gpu:  # there, launches are recorded, and autograd costs nothing
+        compare = (with_slope(objective) if stepper.chain else None) or objective.rows
+        return functools.partial(step, stepper.step, compare, teacher, x, y)
+    if not known:
+        return functools.partial(step, stepper.step, objective.rows, teacher, x, y)
 
     def state():
         return stepper.state() | teacher.state()
 
-    at_given_rates = functools.partial(step, stepper.update, objective, teacher, x, y)
+    at_given_rates = functools.partial(step, stepper.update, objective.rows, teacher, x, y)
     return Captured(at_given_rates, state, students.masks, stepper.schedule_rates)
 
 

@@ -16,7 +16,8 @@ from kdlab.training import backprop
 class Replicas:
     """R models of one architecture with stacked weights, run by one `vmap`.
 
-    `parameters`: {name: (R, *shape)}.
+    `parameters`: {name: (R, *shape)}; of a perceptron on a CPU they are parts of one `block`
+    (R, P), which an optimiser moves at once.
 
     modules: R nn.Modules of the same shapes. seeds: R integers; replica r draws its data order and
     dropout masks from its own generators, so that it equals the same model trained alone with that
@@ -57,6 +58,9 @@ class Replicas:
         self.base = copy.deepcopy(first)
         named = [dict(m.named_parameters()) for m in modules]
         self.parameters = {k: torch.stack([p[k].detach() for p in named]) for k in named[0]}
+        self.block = None
+        if backprop.layers(first) and next(first.parameters()).device.type == "cpu":
+            self.block, self.parameters = backprop.in_one_block(self.parameters)
         named = [dict(m.named_buffers()) for m in modules]
         self.buffers = {k: torch.stack([b[k].detach() for b in named]) for k in named[0]}
         self.dropouts = [name for name, m in first.named_modules() if isinstance(m, Dropout)]
@@ -133,16 +137,24 @@ def _words(shapes):
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
+def small(module):
+    """Whether its matrices are too small to be worth a second thread.
+
+    >>> small(nn.Linear(64, 64)), small(nn.Linear(784, 800))
+    (True, False)
+    """
+    return sum(p.numel() for p in module.parameters()) < 100_000
+
+
 @contextlib.contextmanager
 def threads_for(replicas, pixels=math.inf):
     """On a CPU, one thread for small replicas: waking a second costs more than it saves.
 
     pixels: the numbers of one input; a convolution has work for two threads on large ones alone."""
     before = torch.get_num_threads()
-    size = sum(v[0].numel() for v in replicas.parameters.values())
     short = backprop.layers(replicas.base) or (len(replicas) == 1 and pixels <= 256)
-    small = replicas.device.type == "cpu" and size < 100_000 and short
-    torch.set_num_threads(1 if small else before)
+    alone = replicas.device.type == "cpu" and small(replicas.base) and short
+    torch.set_num_threads(1 if alone else before)
     try:
         yield
     finally:

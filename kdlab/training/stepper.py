@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from kdlab.losses.slopes import SLOPE
 from kdlab.training import backprop
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -38,13 +39,19 @@ class Stepper:
         self.chain = backprop.layers(replicas.base)
         # a frozen weight stays
         learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]
-        self.grads = {k: torch.zeros_like(replicas.parameters[k]) for k in learns}
+        if replicas.block is not None:
+            weights, slopes = [replicas.block], [torch.zeros_like(replicas.block)]
+            self.grads = backprop.views(slopes[0], replicas.parameters)
+        else:
+            weights = [replicas.parameters[k] for k in learns]
+            slopes = [torch.zeros_like(weight) for weight in weights]
+            self.grads = dict(zip(learns, slopes, strict=True))
         groups, at = [], 0
         for rate, same in itertools.groupby(lr):
             rows = slice(at, at + len(list(same)))
-            parts = [replicas.parameters[k][rows] for k in learns]
-            for part, grad in zip(parts, self.grads.values(), strict=True):
-                part.grad = grad[rows]
+            parts = [weight[rows] for weight in weights]
+            for part, slope in zip(parts, slopes, strict=True):
+                part.grad = slope[rows]
             # on a GPU a tensor, which a recorded step reads anew
             first = torch.tensor(rate, device=replicas.device) if self.on_gpu else rate
             groups.append({"params": parts, "lr": first, "base": rate})
@@ -98,10 +105,14 @@ class Stepper:
         return terms
 
     def _by_hand(self, x, loss_of):
-        """The same for a perceptron: autograd through the loss alone, the rest closed form."""
+        """The same for a perceptron: autograd through the loss at most, the rest closed form."""
         parameters = self.replicas.parameters
         logits, kept = backprop.forward(self.chain, parameters, x, self.replicas.noise(x))
         terms = loss_of(logits.requires_grad_())
-        (g,) = torch.autograd.grad(terms["loss"].mean(-1).sum(), logits)
+        g = terms.pop(SLOPE, None)  # of each row's own loss, where it is known
+        if g is None:
+            (g,) = torch.autograd.grad(terms["loss"].mean(-1).sum(), logits)
+        else:
+            g = g.div_(g.shape[1])
         backprop.backward(self.chain, parameters, self.grads, kept, g)
         return terms

@@ -14,12 +14,14 @@ from tqdm.auto import tqdm
 from kdlab.base import arguments
 from kdlab.data.tasks import Task
 from kdlab.losses.kd import HardLabels, KDLoss
+from kdlab.losses.own import OwnLoss
 from kdlab.losses.protocol import Objective
 from kdlab.students.builders import Builder
 from kdlab.teachers import outputs
 from kdlab.teachers.live import Live
 from kdlab.training import abreast, axes, backprop, taught
 from kdlab.training.loop import of_kdlab, train_stack
+from kdlab.training.replicas import small
 from kdlab.training.runs import COLUMNS, Runs
 from kdlab.training.stepper import OPTIMISERS
 
@@ -219,22 +221,29 @@ def sweep(
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
     threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
-    stacks = axes.stacks(grid, tasks, seeds, at_once, cohort, threads)
-    return _run(experiment, list(stacks), threads)
+    stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads))
+    return _run(experiment, stacks, min(threads, len(stacks)))
 
 
 def _side_by_side(experiment, grid, at_once):
     """Whether several stacks may be trained at once: no code of the reader's runs in them, and one
-    stack leaves a core idle, which a perceptron's does not."""
+    stack leaves a core idle, which a large perceptron's does not."""
     if at_once or experiment.live or experiment.metrics:
         return False
     modules = [axes.build(student, experiment.tasks[0], 0) for student in grid["student"]]
     owners = {type(part).__module__.split(".")[0] for m in modules for part in m.modules()}
     return (
         owners <= {"kdlab", "torch"}
-        and all(map(of_kdlab, grid["objective"]))
-        and not any(map(backprop.layers, modules))
+        and all(of_kdlab(loss) or _reference(loss) for loss in grid["objective"])
+        and not any(backprop.layers(m) and not small(m) for m in modules)
     )
+
+
+def _reference(objective):
+    """True for an exercise's own solution, where the reader's code is not written yet."""
+    return isinstance(objective, OwnLoss) and str(
+        getattr(objective.function, "__module__", "")
+    ).startswith("kdlab.")
 
 
 def _run(experiment, stacks, threads=1):

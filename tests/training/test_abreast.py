@@ -153,9 +153,12 @@ def squared(student_logits, teacher_logits):
 CASES = {
     "kdlab's own": ({}, [2]),
     "an architecture of the reader's": ({"student": own}, []),
-    "a perceptron": ({"student": kd.mlp(4)}, []),
-    "one of each": ({"student": [NET, kd.mlp(4)]}, []),
+    "few perceptrons": ({"student": kd.mlp(4)}, []),
+    "many perceptrons": ({"student": kd.mlp(4), "seeds": 16}, [2]),
+    "many large perceptrons": ({"student": kd.mlp(2000), "seeds": 16}, []),
+    "one of each": ({"student": [NET, kd.mlp(4)]}, [2]),
     "a loss of the reader's": ({"objective": kd.OwnLoss(squared)}, []),
+    "an exercise's solution": ({"objective": kd.OwnLoss(kd.reference("03.2"))}, [2]),
     "a metric of the reader's": ({"metrics": [lambda logits, data: 0.5]}, []),
     "stacks by hand": ({"at_once": 2}, []),
 }

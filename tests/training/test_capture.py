@@ -64,7 +64,7 @@ def trained(build, teach, wrap, **options):
     task, replicas, stepper = students(build, **options)
     x, y = task.train.x[:N], task.train.y[:N]
     teacher = teach(replicas, task)
-    at_given_rates = functools.partial(loop.step, stepper.update, kd.KDLoss(), teacher, x, y)
+    at_given_rates = functools.partial(loop.step, stepper.update, kd.KDLoss().rows, teacher, x, y)
     one_step = wrap(at_given_rates, stepper, teacher)
     for _ in range(3):
         loop.epoch(one_step, replicas.orders_of_epoch(N), BATCH)
