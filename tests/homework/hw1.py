@@ -1,6 +1,61 @@
 """Homework 1: right answers written in other ways, and wrong ones with the checks that must
 fail."""
 
+RIGHT = """
+def prediction():
+    return "b"
+
+def distil_step(student, optimiser, x, teacher_logits, T):
+    student.train()
+    log_q = F.log_softmax(student(x) / T, -1)
+    p = F.softmax(teacher_logits / T, -1)
+    loss = T**2 * F.kl_div(log_q, p, reduction="batchmean")
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.item()
+
+def distil(student, x, teacher_logits, T, epochs, batch, lr):
+    optimiser, losses = torch.optim.Adam(student.parameters(), lr=lr), []
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(batch):
+            losses.append(distil_step(student, optimiser, x[rows], teacher_logits[rows], T))
+    return losses
+
+def share_read(student, x, y, digit):
+    student.eval()
+    with torch.no_grad():
+        named = student(x).argmax(-1)
+    return (named[y == digit] == digit).float().mean().item()
+"""
+OTHER = """
+from torch.utils.data import DataLoader, TensorDataset
+
+def prediction():
+    return "c"
+
+def distil_step(student, optimiser, x, teacher_logits, T):
+    optimiser.zero_grad()
+    z = student.train()(x) / T
+    p = (teacher_logits / T).softmax(1)
+    entropy = torch.special.entr(p).sum()
+    loss = (F.cross_entropy(z, p, reduction="sum") - entropy) / len(x) * T * T
+    loss.backward()
+    optimiser.step()
+    return float(loss)
+
+def distil(student, x, teacher_logits, T, epochs, batch, lr):
+    optimiser = torch.optim.Adam(student.parameters(), lr=lr)
+    loader = DataLoader(TensorDataset(x, teacher_logits), batch_size=batch, shuffle=True)
+    return [distil_step(student, optimiser, a, b, T) for _ in range(epochs) for a, b in loader]
+
+@torch.no_grad()
+def share_read(student, x, y, digit):
+    right = sum(int(student.eval()(x[i : i + 1]).argmax()) == digit for i in (y == digit).nonzero())
+    return right / int((y == digit).sum())
+"""
+
+
 ALTERNATIVES = {
     "hw1-q1": [
         """
@@ -68,75 +123,14 @@ def soft_gradient(student_logits, teacher_logits, T):
     return torch.stack([(b - a) / T for a, b in zip(p, q)]) / len(p)
 """,
     ],
-    "hw1-q5": [
-        """
-def prediction():
-    return "a"
-
-def left(student_logits, teacher_logits, T):
-    norms = []
-    for t in (T, 1.0):
-        z = student_logits.clone().requires_grad_()
-        p = F.softmax(teacher_logits / t, -1)
-        soft = F.kl_div(F.log_softmax(z / t, -1), p, reduction="sum")
-        norms.append(torch.autograd.grad(soft, z)[0].norm(dim=1).mean().item())
-    return norms[0] / norms[1]
-
-def power(ratio, T):
-    return math.log(1 / ratio, T)
-
-def answer():
-    k = power(left(student_logits, teacher_logits, T_GIVEN), T_GIVEN)
-    return "b" if 1.25 < k < 1.75 else "a" if k < 1.5 else "c"
-""",
-        """
-import numpy as np
-
-def prediction():
-    return "b"
-
-def left(s, t, T):
-    def at(T):
-        return ((s / T).softmax(1) - (t / T).softmax(1)).square().sum(1).sqrt().mean() / T
-    return at(T) / at(1)
-
-def power(ratio, T):
-    return -np.log(ratio) / np.log(T)
-
-def answer():
-    k = power(left(student_logits, teacher_logits, T_GIVEN).item(), T_GIVEN)
-    return "abc"[int(k > 1.25) + int(k > 1.75)]
-""",
-    ],
+    "hw1-q5": [RIGHT, OTHER],
 }
-
-LEFT = """
-def prediction():
-    return "b"
-
-def left(student_logits, teacher_logits, T):
-    def norm(T):
-        q, p = torch.softmax(student_logits / T, -1), torch.softmax(teacher_logits / T, -1)
-        return ((q - p) / T).norm(dim=-1).mean()
-    return float(norm(T) / norm(1.0))
-
-def power(ratio, T):
-    return -math.log(ratio) / math.log(T)
-"""
-ANSWER = """
-def answer():  # measured on its own, so that a mistake above does not reach it
-    q, p = (torch.softmax(z / T_GIVEN, -1) for z in (student_logits, teacher_logits))
-    cold = torch.softmax(student_logits, -1) - torch.softmax(teacher_logits, -1)
-    ratio = (q - p).norm(dim=-1).mean() / T_GIVEN / cold.norm(dim=-1).mean()
-    k = -math.log(ratio) / math.log(T_GIVEN)
-    return "a" if k <= 1.25 else "c" if k >= 1.75 else "b"
-"""
 
 
 def changed(old, new):
     """The right answer to question 5 with one of its lines changed."""
-    assert old in LEFT, old
-    return LEFT.replace(old, new) + ANSWER
+    assert old in RIGHT, old
+    return RIGHT.replace(old, new)
 
 
 MUTANTS = [
@@ -478,65 +472,98 @@ def soft_gradient(student_logits, teacher_logits, T):
 """,
         {"hw1-q4-rows"},
     ),
+    ("hw1-q5", "no letter", changed('return "b"', 'return "perhaps b"'), {"hw1-q5-prediction"}),
+    ("hw1-q5", "T² is missing", changed("T**2 * ", ""), {"hw1-q5-step"}),
+    ("hw1-q5", "T for T²", changed("T**2 * ", "T * "), {"hw1-q5-step"}),
     (
         "hw1-q5",
-        "no letter",
-        changed('return "b"\n\ndef left', 'return "perhaps b"\n\ndef left'),
-        {"hw1-q5-prediction"},
+        "the student stays at T = 1",
+        changed("F.log_softmax(student(x) / T, -1)", "F.log_softmax(student(x), -1)"),
+        {"hw1-q5-step"},
     ),
+    ("hw1-q5", "a tensor for a number", changed("loss.item()", "loss"), {"hw1-q5-step"}),
     (
         "hw1-q5",
-        "the chain rule's 1/T is missing",
-        changed("(q - p) / T", "(q - p)"),
-        {"hw1-q5-left"},
-    ),
-    (
-        "hw1-q5",
-        "with the factor T² of the whole loss",
-        changed("(q - p) / T", "(q - p) * T"),
-        {"hw1-q5-left"},
-    ),
-    (
-        "hw1-q5",
-        "one norm over all images",
-        changed("norm(dim=-1).mean()", "norm()"),
-        {"hw1-q5-left"},
-    ),
-    (
-        "hw1-q5",
-        "the mean of the ratios",
+        "the loss after the step",
         changed(
-            ".mean()\n    return float(norm(T) / norm(1.0))",
-            "\n    return float((norm(T) / norm(1.0)).mean())",
+            "return loss.item()",
+            "log_q = F.log_softmax(student(x) / T, -1)\n"
+            "    return (T**2 * F.kl_div(log_q, p, reduction='batchmean')).item()",
         ),
-        {"hw1-q5-left"},
-    ),
-    ("hw1-q5", "the sign of the power", changed("-math.log", "math.log"), {"hw1-q5-power"}),
-    (
-        "hw1-q5",
-        "log to the base 4 for every T",
-        changed("math.log(T)", "math.log(4.0)"),
-        {"hw1-q5-power"},
+        {"hw1-q5-step", "hw1-q5-again"},
     ),
     (
         "hw1-q5",
-        "the guess instead of the measurement",
-        LEFT
-        + """
-def answer():
-    return "c"
-""",
-        {"hw1-q5-answer"},
+        "divided by the classes too",
+        changed('"batchmean"', '"mean"'),
+        {"hw1-q5-step", "hw1-q5-again", "hw1-q5-loop"},
     ),
     (
         "hw1-q5",
-        "teacher and teacher",
-        LEFT
-        + """
-def answer():
-    k = power(left(-teacher_logits / 3, teacher_logits / 3, T_GIVEN), T_GIVEN) - 1
-    return "a" if k <= 1.25 else "c" if k >= 1.75 else "b"
-""",
-        {"hw1-q5-answer"},
+        "student and teacher swapped",
+        changed(
+            'F.kl_div(log_q, p, reduction="batchmean")',
+            "(log_q.exp() * (log_q - p.log())).sum(-1).mean()",
+        ),
+        {"hw1-q5-step", "hw1-q5-again", "hw1-q5-loop"},
+    ),
+    (
+        "hw1-q5",
+        "gradients pile up",
+        changed("    optimiser.zero_grad()\n", ""),
+        {"hw1-q5-again", "hw1-q5-loop"},
+    ),
+    ("hw1-q5", "left in eval mode", changed("    student.train()\n", ""), {"hw1-q5-again"}),
+    (
+        "hw1-q5",
+        "eval mode in the step",
+        changed("student.train()", "student.eval()"),
+        {"hw1-q5-step", "hw1-q5-again"},
+    ),
+    (
+        "hw1-q5",
+        "the answers in another order",
+        changed("teacher_logits[rows]", "teacher_logits[: len(rows)]"),
+        {"hw1-q5-loop"},
+    ),
+    (
+        "hw1-q5",
+        "one order for all epochs",
+        changed(
+            "    for _ in range(epochs):\n        for rows in torch.randperm(len(x)).split(batch):",
+            "    order = torch.randperm(len(x))\n"
+            "    for _ in range(epochs):\n        for rows in order.split(batch):",
+        ),
+        {"hw1-q5-loop"},
+    ),
+    (
+        "hw1-q5",
+        "the smaller batch dropped",
+        changed(".split(batch):", "[: len(x) // batch * batch].split(batch):"),
+        {"hw1-q5-loop"},
+    ),
+    (
+        "hw1-q5",
+        "drawn with repeats",
+        changed("torch.randperm(len(x))", "torch.randint(len(x), (len(x),))"),
+        {"hw1-q5-loop"},
+    ),
+    (
+        "hw1-q5",
+        "all images count",
+        changed("named[y == digit]", "named"),
+        {"hw1-q5-share"},
+    ),
+    (
+        "hw1-q5",
+        "of those named so, how many are right",
+        changed("(named[y == digit] == digit)", "(y[named == digit] == digit)"),
+        {"hw1-q5-share"},
+    ),
+    (
+        "hw1-q5",
+        "asked in train mode",
+        changed("    student.eval()\n", ""),
+        {"hw1-q5-share"},
     ),
 ]
