@@ -819,6 +819,40 @@ def test_no_grade_is_lost_when_grading_is_run_again(instructor, tmp_path, passes
     assert found["bob", "hw9"]["remark"].endswith("; the earlier grade stays")
 
 
+def test_what_a_person_reads_waits_for_them_and_keeps_their_points(instructor, tmp_path, passes):
+    path = instructor / "hw9" / "hw9.ipynb"
+    notebook = runner.read(path)
+    marks = {"grade": True, "locked": False, "solution": True, "task": False, "points": 2}
+    marks |= {"grade_id": "hw9-q3-read", "schema_version": 3}
+    notebook.cells.append(
+        new_markdown_cell("A model answer.", metadata={"nbgrader": marks}, id="hw9-q3-read")
+    )
+    nbformat.write(notebook, path)
+    released, out = homework.release(reference(instructor)), tmp_path / "out"
+    assert "model answer" not in nbformat.writes(released)
+    said = "It confuses 3 and 8, **<script>alert(1)</script>** [so](javascript:alert(1))."
+    words = RIGHT | {"hw9-q3-read": said}
+    hand_in(answered(released, words), tmp_path / "in" / "ada" / "hw9.ipynb")
+    hand_in(answered(released, RIGHT), tmp_path / "in" / "bob" / "hw9.ipynb")  # wrote nothing
+    grade.run(tmp_path / "in", out, LIMITS, instructor=instructor)
+    ada, bob = (rows(out)[name, "hw9"] for name in ("ada", "bob"))
+    assert (ada["total"], ada["max"], ada["q3"]) == ("10", "12", "0")
+    assert ada["remark"] == "q3: 2 points wait for a person"
+    assert (bob["total"], bob["q3"], bob["remark"]) == ("10", "0", "")
+    page = (out / "feedback" / "ada" / "hw9" / "hw9.html").read_text(encoding="utf-8")
+    assert "It confuses 3 and 8" in page
+    assert "<script>alert" not in page and 'href="javascript' not in page
+    with book(out) as grades:
+        found = grades.find_grade("hw9-q3-read", "hw9", "hw9", "ada")
+        found.manual_score, found.needs_manual_grade = 1.5, False  # as the Formgrader does
+        grades.db.commit()
+    for again in (False, True):  # the second time graded anew
+        grade.run(tmp_path / "in", out, LIMITS, instructor=instructor, again=again)
+        ada = rows(out)["ada", "hw9"]
+        assert (ada["total"], ada["q3"]) == ("11.5", "1.5")
+        assert ada["remark"] == ("q3: 2 points wait for a person" if again else "")
+
+
 def test_ctrl_c_and_a_failing_submission_leave_the_others(
     instructor, tmp_path, capsys, passes, monkeypatch
 ):

@@ -34,6 +34,7 @@ KINDS = {
     "solution": (False, False, True, False),
     "check": (True, True, False, False),
     "context": (False, True, False, False),
+    "read": (True, False, True, False),  # words, to which a person gives the points
 }
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -60,6 +61,7 @@ def ids(notebook, name):
         "solution": rf"{name}-q\d+",
         "check": rf"{name}-q\d+-\w[\w-]*",
         "context": rf"{name}-(?:setup[\w-]*|q\d+-given[\w-]*)",
+        "read": rf"{name}-q\d+-read",
     }
     faults = [f"{i}: not unique" for i in set(found) if found.count(i) > 1]
     faults += [
@@ -94,12 +96,12 @@ def marked(notebook, name):
 def points(notebook, name):
     faults = [
         f"{run.name(cell)}: no points"
-        for cell in graded(notebook, "check")
+        for cell in graded(notebook, "check", "read")
         if not cell.metadata.nbgrader.get("points", 0) > 0
     ]
     total = sum(
         cell.metadata.nbgrader.get("points", 0)
-        for cell in graded(homework.variant(notebook, name), "check")
+        for cell in graded(homework.variant(notebook, name), "check", "read")
         if "-bonus-" not in run.name(cell)
     )  # on top of the 20
     return faults if total == 20 else [*faults, f"a student can earn {total} points, not 20"]

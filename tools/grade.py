@@ -39,6 +39,8 @@ from submissions import find, restored
 from tables import GradingError, days_late, gradebook, read_people, table, wide
 from traitlets.config import Config
 
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
+SCRIPT_LINK = re.compile(r'href="(?!https?:|mailto:|#)[^"]*:[^"]*"', re.IGNORECASE)
 REMARKS = "remarks.json"
 GRADED = "graded.json"  # student → homework → what was graded; only what was graded to its end
 UNDER_WAY = "under_way.json"  # the submission that has no grade yet
@@ -154,8 +156,12 @@ def feedback(out, one, released):
     tracebacks."""
     seen = {grade_id(cell): cell.source for cell in released.cells if grade_id(cell)}
 
+    ours = {cell.source for cell in released.cells}
+
     def told(notebook, resources):
         for cell in notebook.cells:
+            if cell.cell_type == "markdown" and cell.source not in ours:
+                cell.source = TAG.sub("&lt;", cell.source)  # a student's words run no script
             if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
                 cell.source = seen[grade_id(cell)]
                 for output in cell.outputs:
@@ -172,7 +178,8 @@ def feedback(out, one, released):
     maker.config.HTMLExporter.sanitize_html = True
     maker.start()
     page = out / f"feedback/{one.student}/{one.homework}/{one.homework}.html"
-    text = MATHJAX.sub(lambda _: _formulas(), page.read_text(encoding="utf-8"))
+    text = SCRIPT_LINK.sub('href="#"', page.read_text(encoding="utf-8"))
+    text = MATHJAX.sub(lambda _: _formulas(), text)
     page.write_text(text, encoding="utf-8")
 
 

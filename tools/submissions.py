@@ -1,6 +1,7 @@
 """What students handed in: find the notebooks, read them whatever their state, and put them back
 into order."""
 
+import copy
 import hashlib
 import json
 import re
@@ -198,6 +199,12 @@ def restored(reference, released, cells):
         if grade_id(cell)
     }
     prose = {cell.source.strip() for cell in released.cells if not grade_id(cell)}
+    # what a person reads: nbgrader gives 0 by itself where it is as it was handed out
+    untouched = {
+        grade_id(cell): cell.metadata.nbgrader.get("checksum")
+        for cell in released.cells
+        if grade_id(cell) and cell.cell_type == "markdown"
+    }
     places = {grade_id(cell) or cell.get("id"): i for i, cell in enumerate(reference.cells)}
     # a cell keeps its id where its metadata were stripped
     by_id = {cell.get("id"): grade_id(cell) for cell in released.cells if grade_id(cell)}
@@ -224,6 +231,9 @@ def restored(reference, released, cells):
             cell.source = _answer(
                 [source for source, _ in answers.get(grade_id(cell), [])], given[grade_id(cell)]
             )
+            if grade_id(cell) in untouched:
+                cell.metadata = copy.deepcopy(cell.metadata)
+                cell.metadata.nbgrader["checksum"] = untouched[grade_id(cell)]
         notebook.cells += [cell, *own.get(i, [])]
     return notebook, _remarks(reference, given, points, answers)
 

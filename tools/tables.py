@@ -28,6 +28,8 @@ def table(out, remarks):
                     number = int(re.search(r"-q(\d+)", grade.name)[1])
                     questions.add(number)
                     row[number] = row.get(number, 0) + grade.score
+                    if grade.needs_manual_grade:
+                        row.setdefault("waiting", []).append((number, grade.max_score))
                 rows[submission.student.id, assignment.name] = row
     for student, said in remarks.items():
         for homework, lines in said.items():
@@ -35,6 +37,10 @@ def table(out, remarks):
                 (student, homework), {"total": "0", "max": most.get(homework, "")}
             )
             row["remark"] = "; ".join(lines)
+    for row in rows.values():
+        for number, points in row.pop("waiting", []):
+            told = f"q{number}: {points:g} points wait for a person"
+            row["remark"] = "; ".join(filter(None, [row.get("remark"), told]))
     head = ["student", "homework", "total", "max", *(f"q{n}" for n in sorted(questions)), "remark"]
     lines = []
     for (student, homework), row in sorted(rows.items()):

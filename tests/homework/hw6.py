@@ -92,7 +92,7 @@ ALTERNATIVES = {
         build(kept=False),
         build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])"),
     ],
-    "hw6-q2": [WILSON, JEFFREYS],
+    "hw6-q3": [WILSON, JEFFREYS],
 }
 
 ACCURACY = {f"hw6-q1-accuracy{a}" for a in (65, 82, 91)}
@@ -217,32 +217,32 @@ MUTANTS = [
         },
     ),
     (
-        "hw6-q2",
+        "hw6-q3",
         "one standard error each way",
         (
             "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) /"
             " (len(right) + 4)\n    half = (p * (1 - p) / n) ** 0.5\n    return max(0, p - half),"
             " min(1, p + half)"
         ),
-        {"hw6-q2-covers"},
+        {"hw6-q3-covers"},
     ),
     (
-        "hw6-q2",
+        "hw6-q3",
         "no wrong answer, no doubt",
         (
             "def forecast(right):\n    n, p = len(right), right.double().mean().item()\n"
             "    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p + half"
         ),
-        {"hw6-q2-edges"},
+        {"hw6-q3-edges"},
     ),
     (
-        "hw6-q2",
+        "hw6-q3",
         "bounds that leave [0, 1]",
         (
             "def forecast(right):\n    n, p = len(right) + 4, (right.sum().item() + 2) /"
             " (len(right) + 4)\n    half = 1.96 * (p * (1 - p) / n) ** 0.5\n    return p - half, p"
             " + half"
         ),
-        {"hw6-q2-edges"},
+        {"hw6-q3-edges"},
     ),
 ]
