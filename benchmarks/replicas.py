@@ -6,7 +6,8 @@ DataLoader loop.
 5 temperatures × 20 seeds, digits, 64-64-10, batch 32, Adam, cosine, alpha 0.9. All arms use the
 same initial weights and data order, so that their students must agree; a step of the stack is one
 step of 100 students. The plain loop is also run with one thread, which is the faster setting for a
-model this small; on a GPU the stack also holds 1,000 students. Seconds are from the first weight to
+model this small; on a CPU the 100 stand in a stack for each core, and "in one stack" keeps them
+together; on a GPU the stack also holds 1,000 students. Seconds are from the first weight to
 the last, with validation in the stack's. The arms take turns, and the quickest of several rounds
 counts; `spread` is the slowest round's time over it. ratio: time a student over the stack's of 100.
 Writes results/replicas.csv, a row an arm for the hardware it ran on; other hardware's rows stay."""
@@ -78,7 +79,7 @@ def one_after_another(task, make, z, epochs, threads, lab):
     return students
 
 
-def stacked(task, teacher, epochs, seeds=SEEDS):
+def stacked(task, teacher, epochs, seeds=SEEDS, at_once=None):
     """The same students through kdlab: `Runs`."""
     return kd.sweep(
         kd.mlp(64),
@@ -90,6 +91,7 @@ def stacked(task, teacher, epochs, seeds=SEEDS):
         lr=RATE,
         batch=BATCH,
         seeds=seeds,
+        at_once=at_once,
     )
 
 
@@ -105,7 +107,8 @@ def arms(task, teacher, epochs, lab):
     }
     if lab.device.type == "cpu":
         alone = functools.partial(loop, make=tensor_batches, threads=1)
-        return found | {"plain loop, 1 thread": (count, alone)}
+        one = functools.partial(stacked, task, teacher, epochs, at_once=count)
+        return found | {"plain loop, 1 thread": (count, alone), "in one stack": (count, one)}
     many = len(TEMPERATURES) * MANY
     return found | {"stacked, 1,000": (many, lambda: stacked(task, teacher, epochs, MANY))}
 
