@@ -18,7 +18,8 @@ help:  ## this list
 
 lab: $(LESSONS)  ## JupyterLab on lesson 00, on this machine only, with a token (LAB_ARGS=--no-browser adds arguments)
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --LabApp.news_url=None $(ROOT_USER) $(LAB_ARGS)
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb --LabApp.news_url=None \
+		--ContentsManager.pre_save_hook=kdlab.lessons.saving.on_save $(ROOT_USER) $(LAB_ARGS)
 
 check: $(READY)  ## what to run before a commit: ruff, mypy, imports, the quick tests; a minute and a half
 	@$(PY) tools/check.py --quick

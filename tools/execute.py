@@ -10,34 +10,11 @@ from pathlib import Path
 
 from runner import CellError, lessons, read, run, write
 
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-LANGUAGE = {
-    "file_extension": ".py",
-    "mimetype": "text/x-python",
-    "name": "python",
-    "pygments_lexer": "ipython3",
-}
+from kdlab.lessons.saving import tidy
+
 DOCS = Path(__file__).parents[1] / "docs"
 # for the README: the lesson's number, how the figure's caption begins, where it goes
 PICTURES = (("02", "A student that is never shown a 3", DOCS / "first.png"),)
-# clocks and editors
-NOISE = (
-    "execution",
-    "ExecuteTime",
-    "papermill",
-    "vscode",
-    "collapsed",
-    "scrolled",
-)
-
-
-def normalise(notebook):
-    """Drop what depends on the machine, the clock or the editor; widget states and tags stay."""
-    for place in [notebook, *notebook.cells]:
-        for key in NOISE:
-            place.metadata.pop(key, None)
-    notebook.metadata |= {"kernelspec": KERNEL, "language_info": LANGUAGE}
-    return notebook
 
 
 def picture(notebook, words):
@@ -55,7 +32,7 @@ def main():
             seconds = run(path, notebook)
         except CellError as failure:
             return f"FAILED  {failure}\n  {path.name} stays as it was"
-        write(normalise(notebook), path)
+        write(tidy(notebook), path)
         for number, words, place in PICTURES:
             found = path.stem.startswith(f"{number}_") and picture(notebook, words)
             if found:

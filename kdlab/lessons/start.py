@@ -105,6 +105,7 @@ def start(folder, show=True):
         "--ServerApp.root_dir=.",
         f"--LabApp.default_url=/lab/tree/{first}",
         "--LabApp.news_url=None",
+        "--ContentsManager.pre_save_hook=kdlab.lessons.saving.on_save",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container
         command.append("--allow-root")

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from servers import ROOT, TOKEN, free_port, own_jupyter, served
 
+from kdlab.lessons.saving import VIEW
+
 FIRST = "notebooks/00_start_here.ipynb"
 
 
@@ -81,6 +83,12 @@ def test_make_lab_opens_lesson_00_and_runs_it(page, made_lab):
         page.wait_for_timeout(1000)
     assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
     assert len(code) == written + 1
+    # nothing of the run stands in the file: no widget's id, no clock, no version of an editor
+    saved, committed = nbformat.read(path, 4), nbformat.read(ROOT / FIRST, 4)
+    assert VIEW not in path.read_text(encoding="utf-8")
+    assert saved.metadata == committed.metadata
+    for mine, theirs in zip(saved.cells, committed.cells, strict=False):
+        assert (mine.id, mine.metadata, mine.source) == (theirs.id, theirs.metadata, theirs.source)
     assert code[-1].execution_count == len(code)
     kinds = [out.output_type for cell in code for out in cell.outputs]
     assert "error" not in kinds and not [
