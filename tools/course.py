@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -59,17 +60,21 @@ def one_by_one(paths, options):
 
 def at_once(paths, options):
     """Several lessons at a time, each in a process of its own; what failed first, or None."""
-    running = {}
+    running, stopped = {}, threading.Event()
 
     def alone(path):
+        if stopped.is_set():
+            return None
         command = [sys.executable, __file__, "--build", options.build, path]
         running[path] = subprocess.Popen(
             [os.fspath(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         said, failed = (part.decode("utf-8", "replace") for part in running[path].communicate())
         if running[path].returncode:
+            stopped.set()
             return failed.strip() or f"FAILED  {path.stem}: stopped"
         print(said.splitlines()[0], flush=True)
+        return None
 
     with ThreadPoolExecutor(options.jobs) as pool:
         waiting = [pool.submit(alone, path) for path in paths]
@@ -80,6 +85,7 @@ def at_once(paths, options):
                     if failed := future.result():
                         return failed
         finally:  # the others', where one failed or Ctrl-C came
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running.values():
                 if process.poll() is None:
