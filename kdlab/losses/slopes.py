@@ -54,7 +54,7 @@ def _distilled(objective, student, teacher, labels):
     q = log_q.exp()
     soft, a = closed_form.FORMULAS["forward_kl"](log_q, q, log_p.to(log_q.dtype))
     g = closed_form.slope(q, a, 1.0).mul_(_per_class(of_soft) / T)
-    loss, hard = of_soft * soft, None
+    loss = of_soft * soft
     if torch.is_tensor(of_hard) or of_hard:
         hard, of_labels = _cross_entropy(student, labels)
         loss = loss + of_hard * hard

@@ -59,7 +59,8 @@ class Replicas:
         named = [dict(m.named_parameters()) for m in modules]
         self.parameters = {k: torch.stack([p[k].detach() for p in named]) for k in named[0]}
         self.block = None
-        if backprop.layers(first) and next(first.parameters()).device.type == "cpu":
+        kinds = {(p.dtype, p.device.type) for p in self.parameters.values()}
+        if backprop.layers(first) and len(kinds) == 1 and next(iter(kinds))[1] == "cpu":
             self.block, self.parameters = backprop.in_one_block(self.parameters)
         named = [dict(m.named_buffers()) for m in modules]
         self.buffers = {k: torch.stack([b[k].detach() for b in named]) for k in named[0]}

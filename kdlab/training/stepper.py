@@ -113,6 +113,6 @@ class Stepper:
         if g is None:
             (g,) = torch.autograd.grad(terms["loss"].mean(-1).sum(), logits)
         else:
-            g = g.div_(g.shape[1])
+            g = g.div_(g.shape[1]).to(logits.dtype)  # of half precision too
         backprop.backward(self.chain, parameters, self.grads, kept, g)
         return terms

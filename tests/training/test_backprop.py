@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab.losses.kd import KDLoss
+from kdlab.losses.kd import HardLabels, KDLoss
+from kdlab.losses.slopes import with_slope
 from kdlab.students.builders import Dropout
 from kdlab.training.backprop import layers
 from kdlab.training.replicas import Replicas
@@ -61,6 +62,30 @@ def test_by_hand_equals_by_vmap(name):
             assert grad.abs().max() > 0
         for key, weight in hand.replicas.parameters.items():
             torch.testing.assert_close(weight, auto.replicas.parameters[key], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("loss", [KDLoss(4, 0.9), HardLabels()], ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_slope_in_closed_form_takes_the_same_step_in_every_precision(loss, dtype):
+    x, z = torch.randn(R, B, 3, 4, dtype=dtype), torch.randn(R, B, CLASSES)
+    labels = torch.randint(0, CLASSES, (R, B))
+    grads = []
+    for compare in (with_slope(loss), loss.rows):
+        torch.manual_seed(0)
+        replicas = Replicas([NETS["one hidden"]().to(dtype) for _ in range(R)], seeds=range(R))
+        one = Stepper(replicas, [0.1] * R, steps=10, optimiser="sgd")
+        one.step(x, lambda logits, compare=compare: compare(logits, z, labels))
+        grads.append(one.grads)
+    near = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    for name, grad in grads[0].items():
+        assert grad.dtype == dtype and grad.abs().max() > 0
+        torch.testing.assert_close(grad, grads[1][name], atol=near, rtol=near)
+
+
+def test_weights_of_two_precisions_keep_their_own():
+    net = nn.Sequential(nn.Flatten(1), nn.Linear(3, 2), nn.Linear(2, 2).double())
+    kinds = [p.dtype for p in Replicas([net], [0]).parameters.values()]
+    assert kinds == [torch.float32] * 2 + [torch.float64] * 2
 
 
 def frozen():
