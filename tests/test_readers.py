@@ -172,6 +172,7 @@ NO_READERS = {
         "place",
         "check_shapes",
         "layers",
+        "small",
         "fingerprint_model",
         "find_encoder",
         "EncoderLoss.prepare",
@@ -211,6 +212,7 @@ NO_READERS = {
     ],
     "refuses a model in train mode": ["app", "serve"],
     "the model is a name": ["APITeacher.__init__"],
+    "the model is Jupyter's word for a file that it saves": ["on_save"],
     "draws what Runs has recorded, or reads copies that Runs makes": [
         "curve",
         "choose_student_explorer",
