@@ -1,0 +1,137 @@
+"""What lessons 09 and 10 share with the benchmark that draws their curves: texts, a loop, measures."""
+
+import ast
+import copy
+import math
+import sysconfig
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import kdlab as kd
+from kdlab.base.lab import threads_for
+
+BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
+PROMPT, GO_ON = 16, 32  # tokens: a beginning, and what is written after it
+
+
+def fields(tokenizer: Any, data: str = "docstrings", count: int = 6) -> dict[str, dict]:
+    """{field: {"train": (48, 128) ids, "validation": (32, 128), "test": (≤ 64, 128)}}.
+
+    A field's own texts are mixed before they are divided, the same way for every caller.
+
+    >>> from kdlab import language_model
+    >>> {k: len(rows) for k, rows in fields(language_model("docs_lm")[1], count=1)["windows"].items()}
+    {'train': 48, 'validation': 32, 'test': 64}
+    """
+    found = {}
+    for name, texts in kd.text.small_texts(data, count).items():
+        own, test = (kd.text.windows(tokenizer, texts[k]) for k in ("train", "test"))
+        own = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(0))]
+        found[name] = {"train": own[:48], "validation": own[48:80], "test": test[:64]}
+    return found
+
+
+def batch(rows: Tensor, step: int, size: int = BATCH) -> Tensor:
+    """The rows of a step, (size, L): all rows in a new order, then all again, by its number alone.
+
+    >>> torch.cat([batch(torch.arange(4), step, size=2) for step in (0, 1)]).sort()[0]
+    tensor([0, 1, 2, 3])
+    """
+    around, start = divmod(step * size, len(rows) // size * size)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(around))
+    return rows[order[start : start + size]]
+
+
+def teach(
+    base: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    lr: float,
+    marks: Iterable[int],
+    measure: Callable[[nn.Module], Any],
+) -> dict[int, Any]:
+    """A copy of base, trained at a constant rate on loss(student, step); {mark: measure(student)}.
+
+    AdamW without weight decay, the first ten steps below the rate, gradients clipped at norm 1.
+    Without a cosine every mark is what a run of so many steps would have given. A mark is a number
+    of steps taken. measure sees the student in eval mode.
+    """
+    marks, student, found = set(marks), copy.deepcopy(base).train(), {}
+    optimiser = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=0.0)
+    with threads_for(student):
+        for step in range(max(marks) + 1):
+            if step in marks:
+                found[step] = measure(student.eval())
+                student.train()
+            if step == max(marks):
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = lr * min(1.0, (step + 1) / WARM_UP)
+            optimiser.zero_grad()
+            loss(student, step).backward()
+            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimiser.step()
+    return found
+
+
+def nats(model: nn.Module, rows: Tensor) -> float:
+    """How badly a model predicts a text, in nats a token: rows (N, L) of ids."""
+    return math.log(kd.perplexity(model, {"input_ids": rows, "labels": rows}))
+
+
+def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int = 0) -> dict:
+    """What a model writes after the first PROMPT tokens of each row, GO_ON tokens, as a batch."""
+    start = rows[:, :PROMPT]
+    options = {"temperature": temperature, "eos": (), "seed": seed, "batch": len(rows)}
+    return kd.completions(model, start, GO_ON, **options)
+
+
+def measures(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> Callable:
+    """A function of a student → {"predicts", "writes", "distinct", …} on a field's unread texts.
+
+    predicts: its nats a token. writes: the teacher's nats a token of what the student writes after
+    32 beginnings. distinct: the share of different pairs of tokens in it (%). The last two also
+    "at 0.8", the temperature at which it then writes.
+    """
+
+    def measure(student):
+        found = {"predicts": nats(student, field[on])}
+        for temperature, name in ((1.0, ""), (0.8, " at 0.8")):
+            own = written(student, field[on][:32], temperature)
+            found |= {
+                f"writes{name}": math.log(kd.perplexity(teacher, own)),
+                f"distinct{name}": 100 * kd.distinct(own["input_ids"][:, PROMPT:], 2),
+            }
+        return found
+
+    return measure
+
+
+def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
+    """As `fields`, of the same modules' source code without its docstrings and comments.
+
+    docs_lm and docs_base have read what Python's authors say about their functions, and of the
+    functions themselves next to nothing.
+    """
+    root, found = Path(sysconfig.get_paths()["stdlib"]), {}
+    for name in list(kd.text.FIELDS)[:count]:
+        modules = kd.text.FIELDS[name].split()
+        files = [p for m in modules for p in (root / f"{m}.py", *sorted((root / m).rglob("*.py")))]
+        texts = [_functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
+        rows = kd.text.windows(tokenizer, [text for text in texts if text])
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+        found[name] = {"train": rows[:48], "validation": rows[48:80], "test": rows[80:144]}
+    return found
+
+
+def _functions(source):
+    """The functions of a module as code alone: ast.unparse leaves comments out."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node for node in ast.parse(source).body if isinstance(node, (*kinds, ast.ClassDef))]
+    for node in (inner for outer in found for inner in ast.walk(outer)):
+        if isinstance(node, (*kinds, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return "\n\n".join(map(ast.unparse, found))
