@@ -1,4 +1,4 @@
-"""What lessons 09 and 10 share with the benchmark that draws their curves: texts, a loop, measures."""
+"""Texts, a loop and measures that lessons 09 and 10 share with the benchmark of their curves."""
 
 import ast
 import copy
@@ -15,23 +15,24 @@ import kdlab as kd
 from kdlab.base.lab import threads_for
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
+LENGTH = 64  # tokens of a window
 PROMPT, GO_ON = 16, 32  # tokens: a beginning, and what is written after it
 
 
 def fields(tokenizer: Any, data: str = "docstrings", count: int = 6) -> dict[str, dict]:
-    """{field: {"train": (48, 128) ids, "validation": (32, 128), "test": (≤ 64, 128)}}.
+    """{field: {"train": (96, 64) ids, "validation": (64, 64), "test": (at most 128, 64)}}.
 
     A field's own texts are mixed before they are divided, the same way for every caller.
 
-    >>> from kdlab import language_model
-    >>> {k: len(rows) for k, rows in fields(language_model("docs_lm")[1], count=1)["windows"].items()}
-    {'train': 48, 'validation': 32, 'test': 64}
+    >>> found = fields(kd.language_model("docs_lm")[1], count=1)
+    >>> {part: len(rows) for part, rows in found["windows"].items()}
+    {'train': 96, 'validation': 64, 'test': 128}
     """
     found = {}
     for name, texts in kd.text.small_texts(data, count).items():
-        own, test = (kd.text.windows(tokenizer, texts[k]) for k in ("train", "test"))
+        own, test = (kd.text.windows(tokenizer, texts[k], LENGTH) for k in ("train", "test"))
         own = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(0))]
-        found[name] = {"train": own[:48], "validation": own[48:80], "test": test[:64]}
+        found[name] = {"train": own[:96], "validation": own[96:160], "test": test[:128]}
     return found
 
 
@@ -89,6 +90,36 @@ def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int 
     return kd.completions(model, start, GO_ON, **options)
 
 
+def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[tuple]:
+    """Each token of a text with what a model expected there: [(token, {word: probability})]."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    read = torch.tensor([[tokenizer.bos_token_id, *ids]], device=model.device)
+    with torch.no_grad():
+        shares = model(read).logits[0, :-1].softmax(-1).cpu()
+    found = []
+    for token, row in zip(ids, shares, strict=True):
+        words = {tokenizer.decode([i]): float(row[i]) for i in row.topk(top)[1].tolist()}
+        found.append((tokenizer.decode([token]), words | {tokenizer.decode([token]): row[token]}))
+    return found
+
+
+def shaded(teacher: nn.Module, tokenizer: Any, ids: Tensor) -> list[tuple]:
+    """One written text, (L,), for `kd.plots.tokens`: the teacher's probability of each token.
+
+    None for the beginning that was given, PROMPT tokens."""
+    with torch.no_grad():
+        shares = teacher(ids[None].to(teacher.device)).logits[0, :-1].softmax(-1)
+    found = shares.cpu().gather(-1, ids[1:, None].cpu())[:, 0].tolist()
+    given = [None] * PROMPT + found[PROMPT - 1 :]
+    return [(tokenizer.decode([token]), p) for token, p in zip(ids.tolist(), given, strict=True)]
+
+
+def oddity(teacher: nn.Module, student: nn.Module, rows: Tensor, temperature: float = 1.0) -> tuple:
+    """The teacher's nats a token of what a student writes after rows' beginnings, and that text."""
+    text = written(student, rows, temperature)
+    return math.log(kd.perplexity(teacher, text)), text["input_ids"][:, PROMPT:]
+
+
 def measures(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> Callable:
     """A function of a student → {"predicts", "writes", "distinct", …} on a field's unread texts.
 
@@ -100,11 +131,8 @@ def measures(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> 
     def measure(student):
         found = {"predicts": nats(student, field[on])}
         for temperature, name in ((1.0, ""), (0.8, " at 0.8")):
-            own = written(student, field[on][:32], temperature)
-            found |= {
-                f"writes{name}": math.log(kd.perplexity(teacher, own)),
-                f"distinct{name}": 100 * kd.distinct(own["input_ids"][:, PROMPT:], 2),
-            }
+            odd, text = oddity(teacher, student, field[on][:32], temperature)
+            found |= {f"writes{name}": odd, f"distinct{name}": 100 * kd.distinct(text, 2)}
         return found
 
     return measure
@@ -121,9 +149,9 @@ def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
         modules = kd.text.FIELDS[name].split()
         files = [p for m in modules for p in (root / f"{m}.py", *sorted((root / m).rglob("*.py")))]
         texts = [_functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
-        rows = kd.text.windows(tokenizer, [text for text in texts if text])
+        rows = kd.text.windows(tokenizer, [text for text in texts if text], LENGTH)
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-        found[name] = {"train": rows[:48], "validation": rows[48:80], "test": rows[80:144]}
+        found[name] = {"train": rows[:96], "validation": rows[96:160], "test": rows[160:288]}
     return found
 
 

@@ -1,177 +1,249 @@
-"""Exercises of lesson 09: between the two KLs, a completion's labels, the bytes of logits."""
+"""Lesson 09: each position beside the token that came next, and the two KL divergences."""
 
-import numpy as np
 import torch
 
 from kdlab.lessons.exercises import Exercise, Question
 
+# --- 09.1 beside ---
 
-def _jsd(jsd):
+
+def beside(logits, ids):
+    """Each position's logits beside the token that came next: (B, L, V), (B, L) → (N, V), (N,)."""
+    return logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+
+
+def _beside(attempt):
     draw = torch.Generator().manual_seed(0)
-    log_q, log_p = (
-        torch.randn(3, 4, 6, dtype=torch.float64, generator=draw).log_softmax(-1) for _ in range(2)
-    )
-
-    def reference(q, p, beta):
-        m = beta * p + (1 - beta) * q
-        return beta * (p * np.log(p / m)).sum(-1) + (1 - beta) * (q * np.log(q / m)).sum(-1)
-
-    q, p = log_q.exp().numpy(), log_p.exp().numpy()
-    for beta in (0.5, 0.1):
-        found = torch.as_tensor(jsd(log_q, log_p, beta))
-        if tuple(found.shape) != (3, 4):
+    logits = torch.randn(2, 4, 6, generator=draw).requires_grad_()
+    ids = torch.tensor([[5, 1, 2, 3], [0, 4, 3, 1]])
+    rows, came = beside(logits.detach(), ids)
+    found = attempt(logits, ids)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        return "expected two tensors: the logits as rows, and the tokens beside them"
+    if not all(map(torch.is_tensor, found)):
+        return "expected two tensors: the logits as rows, and the tokens beside them"
+    given, tokens = found
+    if given.ndim == 3:
+        return f"still a row of tokens a text, {tuple(given.shape)}: flatten texts and positions"
+    if tuple(given.shape) != tuple(rows.shape) or tokens.numel() != came.numel():
+        if given.shape[0] == ids.numel():
             return (
-                "expected one number a row, shape (3, 4), "
-                f"got {tuple(found.shape)}; sum over the last axis alone"
+                "all 8 positions are there: the last of a text has no next token, and its first "
+                "token no prediction, so 6 are left"
             )
-        if np.allclose(found.numpy(), reference(q, p, beta)):
-            continue
-        if np.allclose(found.numpy(), reference(p, q, beta)):
-            return "beta weights the teacher: m = beta·p + (1 − beta)·q, with p the teacher"
-        if np.allclose(found.numpy(), reference(q, p, 0.5)):
-            return f"with beta = {beta} it is still the divergence for 0.5"
-        log_m = beta * log_p + (1 - beta) * log_q
-        wrong = beta * (p * (log_p - log_m).numpy()).sum(-1) + (1 - beta) * (
-            q * (log_q - log_m).numpy()
-        ).sum(-1)
-        if np.allclose(found.numpy(), wrong):
-            return "this mixes log-probabilities; mix the probabilities, then take the logarithm"
         return (
-            f"for beta = {beta} expected {reference(q, p, beta)[0, 0]:.4f} in the first row, "
-            f"got {found[0, 0]:.4f}"
+            f"expected (6, 6) and (6,) of 2 texts of 4 tokens, got {tuple(given.shape)} and "
+            f"{tuple(tokens.shape)}"
         )
+    if not torch.equal(tokens.flatten(), came):
+        if torch.equal(tokens.flatten(), ids[:, :-1].flatten()):
+            return "these are the tokens that were read, not those that came next: ids[:, 1:]"
+        return f"expected the tokens {came.tolist()}, got {tokens.flatten().tolist()}"
+    if tokens.shape != came.shape:
+        return f"expected the tokens as one row, (6,), got {tuple(tokens.shape)}"
+    if torch.equal(given.detach(), logits.detach()[:, 1:].flatten(0, 1)):
+        return "a position that has read the token can't be asked for it: logits[:, :-1]"
+    if torch.equal(given.detach(), rows.softmax(-1)):
+        return "these are probabilities: give the logits as they are"
+    if not torch.equal(given.detach(), rows):
+        return "the rows are in another order than the tokens, or other numbers: logits[:, :-1]"
+    if not given.requires_grad:
+        return "cut off from the student: no gradient would flow back; leave out detach and no_grad"
     return ""
 
 
-def _labels(labels_of):
-    cases = [
-        ([5, 6, 7, 8, 2, 2, 2], 3, [-100, -100, -100, 8, 2, -100, -100]),
-        ([5, 2, 7, 8, 9], 3, [-100, -100, -100, 8, 9]),
-        ([5, 6, 2, 2], 2, [-100, -100, 2, -100]),
-    ]
-    for ids, length, expected in cases:
-        found = torch.as_tensor(labels_of(torch.tensor(ids), length, 2)).tolist()
-        told = f"prompt of {length}, end-of-text 2, ids {ids}"
-        if found == expected:
-            continue
-        if found[:length] != expected[:length]:
-            return f"the prompt is not to be learnt: its labels are −100 ({told})"
-        if 2 in ids[length:] and found[ids.index(2, length)] == -100:
-            return f"the first end-of-text token was written by the student and counts ({told})"
-        return (
-            "what stands behind the first end-of-text is padding: −100 "
-            f"({told}; expected {expected}, got {found})"
-        )
+# --- 09.2 and 09.3: the two divergences ---
+
+
+def forward_kl(student_logits, teacher_logits):
+    """KL(teacher ‖ student) of each row, in nats: (N, V) twice → (N,)."""
+    log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def reverse_kl(student_logits, teacher_logits):
+    """KL(student ‖ teacher) of each row, in nats: (N, V) twice → (N,)."""
+    log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+
+def _rows():
+    draw = torch.Generator().manual_seed(1)
+    q, p = (2 * torch.randn(3, 5, generator=draw) for _ in range(2))
+    return q.requires_grad_(), p.requires_grad_()
+
+
+def _divergence(attempt, right, other, swapped):
+    q, p = _rows()
+    student, teacher = q.detach(), p.detach()
+    expected, found = right(student, teacher), attempt(q, p)
+    if not torch.is_tensor(found):
+        return f"expected a tensor, one number a row, got {type(found).__name__}"
+    given = found.detach()
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    if found.ndim == 0:
+        return "one number for all: the lesson wants one a row, so sum over the last axis alone"
+    if tuple(found.shape) != (3,):
+        return f"expected one number a row, shape (3,), got {tuple(found.shape)}"
+    weight = log_p.exp() if right is forward_kl else log_q.exp()
+    ratio = log_p - log_q if right is forward_kl else log_q - log_p
+    slips = {
+        swapped: other(student, teacher),
+        "the mean over the vocabulary is 5 times too small here, and 1,024 times in the lesson: "
+        "sum": expected / 5,
+        "the sign is turned: this would drive the student away": -expected,
+        "cross-entropy: the same gradient, but it is not 0 where the two agree; take off the "
+        "first one's own entropy": -(weight * (log_q if right is forward_kl else log_p)).sum(-1),
+        "logits are no log-probabilities: log_softmax over the vocabulary first": (
+            weight * (teacher - student if right is forward_kl else student - teacher)
+        ).sum(-1),
+        "the weights must be probabilities: exp of the log-probabilities": (
+            (log_p if right is forward_kl else log_q) * ratio
+        ).sum(-1),
+        "probabilities without their logarithm: the ratio is log p − log q": (
+            weight * (weight - (log_q.exp() if right is forward_kl else log_p.exp()))
+        ).sum(-1),
+        "in bits: take the natural logarithm": expected / torch.tensor(2.0).log(),
+        "softmax over the rows and not over the vocabulary: the last axis, −1": _over_rows(
+            right, student, teacher
+        ),
+    }
+    for sentence, wrong in slips.items():
+        if torch.allclose(given, wrong, rtol=1e-4, atol=1e-6):
+            return sentence
+    if not torch.allclose(given, expected, rtol=1e-4, atol=1e-6):
+        return f"expected {expected[0]:.4f} in the first row, got {given[0]:.4f}"
+    if not found.requires_grad:
+        return "no gradient: the student learns nothing from it"
+    (slope,) = torch.autograd.grad(found.sum(), q, allow_unused=True)
+    if slope is None:
+        return "no gradient reaches the student: it is the teacher that would move"
+    again = student.clone().requires_grad_()
+    (meant,) = torch.autograd.grad(right(again, teacher).sum(), again)
+    if not torch.allclose(slope, meant, rtol=1e-3, atol=1e-6):
+        return "the value is right and the gradient is not: nothing of the student is detached"
     return ""
 
 
-def _bytes(logit_bytes):
-    found = logit_bytes(2, 3, 5)
-    if found == 120:
-        return ""
-    return {
-        30: "these are the numbers; a float32 takes 4 bytes",
-        60: "a float32 takes 4 bytes, not 2",
-        240: "a float32 takes 4 bytes, not 8",
-    }.get(found, f"2 texts, 3 tokens, 5 words: expected 120, got {found}")
+def _over_rows(right, student, teacher):
+    """The divergence with a softmax over the batch, where it does not belong."""
+    log_q, log_p = student.log_softmax(0), teacher.log_softmax(0)
+    if right is reverse_kl:
+        log_q, log_p = log_p, log_q
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _forward(attempt):
+    swapped = "that is KL(student ‖ teacher): here the teacher's probabilities are the weights"
+    return _divergence(attempt, forward_kl, reverse_kl, swapped)
+
+
+def _reverse(attempt):
+    swapped = "that is KL(teacher ‖ student): here the student's probabilities are the weights"
+    return _divergence(attempt, reverse_kl, forward_kl, swapped)
+
+
+def _wrong(body):
+    """A wrong divergence in a line, with q and p at hand as log-probabilities."""
+    return (
+        "def attempt(student, teacher):\n"
+        "    q, p = student.log_softmax(-1), teacher.log_softmax(-1)\n"
+        f"    {body}"
+    )
 
 
 EXERCISES = (
     Exercise(
         "09.1",
-        _jsd,
+        _beside,
         (
-            (
-                "m = beta · p + (1 − beta) · q; its logarithm without underflow: "
-                "torch.logaddexp of the logs, each plus log beta or log(1 − beta)."
-            ),
-            "KL(p‖m) = (log_p.exp() · (log_p − log_m)).sum(-1).",
+            "Position i has read tokens 0 to i, and answers for token i + 1.",
+            "Drop the last position of the logits and the first token of the ids.",
+            "flatten(0, 1) makes (B, L, V) to rows of V.",
         ),
-        """
-def attempt(log_q, log_p, beta=0.5):
-    log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log(1 - beta))
-    return beta * (log_p.exp() * (log_p - log_m)).sum(-1) + \
-(1 - beta) * (log_q.exp() * (log_q - log_m)).sum(-1)
-""",
+        beside,
         {
-            "weights the teacher": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = ((1 - beta) * p + beta * q).log()\n"
-                "    return (1 - beta) * (p * (log_p - m)).sum(-1) "
-                "+ beta * (q * (log_q - m)).sum(-1)"
+            "all 8 positions": lambda logits, ids: (logits.flatten(0, 1), ids.flatten()),
+            "that were read": lambda logits, ids: (
+                logits[:, :-1].flatten(0, 1),
+                ids[:, :-1].flatten(),
             ),
-            "log-probabilities": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = beta * log_p + (1 - beta) * log_q\n"
-                "    return beta * (p * (log_p - m)).sum(-1) "
-                "+ (1 - beta) * (q * (log_q - m)).sum(-1)"
+            "can't be asked": lambda logits, ids: (
+                logits[:, 1:].flatten(0, 1),
+                ids[:, 1:].flatten(),
             ),
-            "still the divergence": (
-                "def attempt(log_q, log_p, beta=0.5):\n"
-                "    p, q = log_p.exp(), log_q.exp()\n"
-                "    m = ((p + q) / 2).log()\n"
-                "    return ((p * (log_p - m)).sum(-1) + (q * (log_q - m)).sum(-1)) / 2"
+            "flatten texts": lambda logits, ids: (logits[:, :-1], ids[:, 1:]),
+            "as one row": lambda logits, ids: (logits[:, :-1].flatten(0, 1), ids[:, 1:]),
+            "expected the tokens": lambda logits, ids: (
+                logits[:, :-1].flatten(0, 1),
+                ids[:, 1:].T.flatten(),
             ),
-            "one number a row": "def attempt(log_q, log_p, beta=0.5):\n    return log_q.sum()",
+            "another order": lambda logits, ids: (
+                logits[:, :-1].transpose(0, 1).flatten(0, 1),
+                ids[:, 1:].flatten(),
+            ),
+            "these are probabilities": lambda logits, ids: (
+                logits[:, :-1].flatten(0, 1).softmax(-1),
+                ids[:, 1:].flatten(),
+            ),
+            "cut off": lambda logits, ids: (
+                logits[:, :-1].detach().flatten(0, 1),
+                ids[:, 1:].flatten(),
+            ),
+            "two tensors": lambda logits, ids: logits[:, :-1].flatten(0, 1),
         },
     ),
     Exercise(
         "09.2",
-        _labels,
+        _forward,
         (
-            "Start from ids.clone() and set the first prompt_length labels to −100.",
-            "Find the first end-of-text behind the prompt; everything after it is −100.",
+            "log_softmax(-1) of both. The teacher's probabilities are the weights.",
+            "The weighted sum of log p − log q over the vocabulary, for each row.",
         ),
-        """
-def attempt(ids, prompt_length, eos):
-    labels = ids.clone()
-    labels[:prompt_length] = -100
-    ends = (ids[prompt_length:] == eos).nonzero()
-    if len(ends):
-        labels[prompt_length + int(ends[0]) + 1:] = -100
-    return labels
-""",
+        forward_kl,
         {
-            "not to be learnt": "def attempt(ids, prompt_length, eos):\n    return ids.clone()",
-            "counts": (
-                "def attempt(ids, prompt_length, eos):\n"
-                "    labels = ids.clone()\n"
-                "    labels[:prompt_length] = -100\n"
-                "    labels[ids == eos] = -100\n"
-                "    return labels"
+            "student ‖ teacher": reverse_kl,
+            "mean over the vocabulary": _wrong("return (p.exp() * (p - q)).mean(-1)"),
+            "one number for all": _wrong("return (p.exp() * (p - q)).sum()"),
+            "the sign is turned": _wrong("return (p.exp() * (q - p)).sum(-1)"),
+            "cross-entropy": _wrong("return -(p.exp() * q).sum(-1)"),
+            "logits are no log-probabilities": _wrong(
+                "return (p.exp() * (teacher - student)).sum(-1)"
             ),
-            "is padding": (
-                "def attempt(ids, prompt_length, eos):\n"
-                "    labels = ids.clone()\n"
-                "    labels[:prompt_length] = -100\n"
-                "    return labels"
+            "exp of the log-probabilities": _wrong("return (p * (p - q)).sum(-1)"),
+            "without their logarithm": _wrong("return (p.exp() * (p.exp() - q.exp())).sum(-1)"),
+            "in bits": _wrong("return (p.exp() * (p - q)).sum(-1) / math.log(2)"),
+            "over the rows": (
+                "def attempt(student, teacher):\n"
+                "    q, p = student.log_softmax(0), teacher.log_softmax(0)\n"
+                "    return (p.exp() * (p - q)).sum(-1)"
             ),
+            "shape (3,)": _wrong("return F.kl_div(q, p.exp(), reduction='none')"),
+            "no gradient:": _wrong("return (p.exp() * (p - q)).sum(-1).detach()"),
+            "the teacher that would move": _wrong("return (p.exp() * (p - q.detach())).sum(-1)"),
         },
     ),
     Exercise(
         "09.3",
-        _bytes,
+        _reverse,
         (
-            "A number for every text, every token and every word of the vocabulary.",
-            "A float32 takes 4 bytes.",
+            "As before, with the two in each other's place.",
+            "The student's probabilities are the weights, and they learn too.",
         ),
-        """
-def attempt(batch, length, vocabulary):
-    return 4 * batch * length * vocabulary
-""",
+        reverse_kl,
         {
-            "4 bytes": (
-                "def attempt(batch, length, vocabulary):\n    return batch * length * vocabulary"
+            "teacher ‖ student": forward_kl,
+            "mean over the vocabulary": _wrong("return (q.exp() * (q - p)).mean(-1)"),
+            "one number for all": _wrong("return (q.exp() * (q - p)).sum()"),
+            "the sign is turned": _wrong("return (q.exp() * (p - q)).sum(-1)"),
+            "cross-entropy": _wrong("return -(q.exp() * p).sum(-1)"),
+            "logits are no log-probabilities": _wrong(
+                "return (q.exp() * (student - teacher)).sum(-1)"
             ),
-            "not 2": (
-                "def attempt(batch, length, vocabulary):\n"
-                "    return 2 * batch * length * vocabulary"
-            ),
-            "expected 120": (
-                "def attempt(batch, length, vocabulary):\n    return 4 * batch * vocabulary"
-            ),
+            "exp of the log-probabilities": _wrong("return (q * (q - p)).sum(-1)"),
+            "the gradient is not": _wrong("return (q.exp().detach() * (q - p)).sum(-1)"),
+            "no gradient:": _wrong("return (q.exp() * (q - p)).sum(-1).detach()"),
+            "expected": _wrong("return (q.exp() * (q - p)).abs().sum(-1)"),
         },
     ),
 )
@@ -188,24 +260,26 @@ QUESTIONS = {
         ),
     ),
     "09.b": Question(
-        "Which divergence teaches this student best, by its loss on unread docstrings?",
-        ("reverse KL", "JSD", "forward KL", "none: the labels alone do as well"),
+        "Which student predicts text best that nobody has read?",
+        (
+            "the one taught by labels",
+            "by the reverse KL",
+            "by the forward KL",
+            "all alike",
+        ),
         2,
         (
-            "Loss on unread text is itself a forward KL, from the text to the student: it "
-            "punishes each word left out."
+            "The measure punishes every word left out, and so does the forward KL. Labels name one "
+            "word of the many that could have come."
         ),
     ),
     "09.c": Question(
-        (
-            "The forward-KL student takes 30 steps more by the forward KL, on its own text or on"
-            " the field's. After its own, its writing is"
-        ),
-        ("likelier to the teacher", "less likely", "the same"),
+        "Now the text is Python code, which this teacher has hardly read. What teaches best?",
+        ("the teacher's logits, still", "the text's own tokens", "both alike"),
         1,
         (
-            "The lesson can only guess why: perhaps, after each odd word of its own, it is told "
-            "to cover all that could follow."
+            "A teacher passes on what it believes. Where it knows less than the text says, the "
+            "text is the better teacher."
         ),
     ),
 }

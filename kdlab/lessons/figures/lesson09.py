@@ -1,0 +1,147 @@
+"""Pictures of lesson 09: a sentence word by word, two peaks, which divergence over steps, what its
+students write, a teacher out of place, and where the memory goes."""
+
+from kdlab.evidence.intervals import Estimate
+from kdlab.show import plots
+from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, MUTED
+from kdlab.show.curves import Curve, curves
+from kdlab.show.picture import Picture
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, on_sheet, panel, sheet
+
+ROLES = {  # of the arms of benchmarks/language.py
+    "labels": "rival",
+    "forward KL": "student",
+    "JSD": "also",
+    "skewed reverse KL": "also",
+    "reverse KL": "control",
+    "teacher as it is": "student",
+    "teacher tuned first": "also",
+}
+UNITS = "texts, with one teacher and one base student"
+
+
+def word_by_word(models):
+    """Each token of a sentence, and what the models expected there.
+
+    models: {name: [(token, {word: probability})]}."""
+    return plots.tokens(
+        models,
+        "A docstring that neither model has read. In colour the token that came, in grey what else "
+        "was expected.",
+        "Two rows of columns. The teacher has many of the tokens that came among its first words, "
+        "with others of the same kind; the student hardly any.",
+        title="A token came. The teacher also says what could have come.",
+        top=4,
+    )
+
+
+@on_sheet
+def two_peaks(x, teacher, bells, whose):
+    """The teacher's two peaks, and the bell that each divergence ends in. All (V,) logits."""
+    figure, canvas = sheet(250)
+    wide = (WIDTH - 2 * EDGE - 30) / len(bells)
+    top = 1.05 * max(float(z.softmax(-1).max()) for z in (teacher, *bells.values()))
+    for i, (name, bell) in enumerate(bells.items()):
+        left = EDGE + i * (wide + 30)
+        canvas.text(left, 30, name, fontsize=15, fontweight=BOLD, color=INK)
+        ax = panel(figure, left, 46, wide, 150, xlim=(float(x[0]), float(x[-1])))
+        ax.fill_between(x, teacher.softmax(-1), color=FAINT)
+        ax.plot(x, bell.softmax(-1), color=BLUE, linewidth=2.8)
+        ax.set(yticks=[], xticks=[], ylim=(0, top))
+    canvas.text(WIDTH / 2, 232, f"{len(x)} tokens in a row", color=MUTED, ha="center")
+    return Picture(
+        figure,
+        f"Grey: the teacher's probabilities. Blue: the student's, the best of nine starts. {whose}",
+        "Under the forward KL a low broad bell covers both peaks and the valley between; under the "
+        "reverse KL a narrow one stands on the taller peak alone.",
+    )
+
+
+def over_fields(table, arm, step, measure):
+    """One arm at one step, a value a field → `Estimate`, in nats (or %)."""
+    rows = table[(table["arm"] == arm) & ((table["step"] == step) | table["step"].isna())]
+    unit = "%" if measure.startswith("distinct") else "nats"
+    return Estimate(rows.set_index("field")[measure], measure, unit, 1, UNITS)
+
+
+def _over_steps(table, measure):
+    steps = sorted(table["step"].dropna().unique())
+    return [
+        Curve(arm, {int(s): over_fields(table, arm, s, measure) for s in steps}, ROLES[arm])
+        for arm in ROLES
+        if (table["arm"] == arm).any()
+    ]
+
+
+PREDICTS = "How badly it predicts unread text"
+WRITES = "How odd the teacher finds what it writes"
+
+
+def over_steps(table, live, whose):
+    """The main figure: prediction and writing over steps, an arm a line.
+
+    table: rows of benchmarks/results/which_kl.csv. live: {arm: {step: measures}} of one field."""
+    found = {PREDICTS: "predicts", WRITES: "writes"}
+    return curves(
+        {title: _over_steps(table, measure) for title, measure in found.items()},
+        x="steps",
+        y="nats a token (lower is better)",
+        share=False,
+        height=380,
+        ceiling={
+            title: ("teacher", over_fields(table, "teacher", None, measure))
+            for title, measure in found.items()
+        },
+        caption="Means over six fields; bands are 95 % intervals, from benchmarks/language.py, "
+        f"each arm at its best rate. {whose}",
+        alt="Left: by the forward KL loss falls most, by the reverse KL least, and labels rise "
+        "again. Right: the reverse KL stays lowest, the labels rise highest.",
+    )
+
+
+def sounds(texts):
+    """What each student writes, shaded by the teacher. texts: {name: [(token, probability)]}."""
+    return plots.tokens(
+        texts,
+        "One beginning of an unread docstring (grey), continued by each at temperature 1. Dark is "
+        "what the teacher finds unlikely.",
+        "Four short texts side by side. The labels' student has the most dark tokens, the "
+        "teacher itself the fewest.",
+        title="What they write, read by the teacher",
+    )
+
+
+def unknown_text(table, whose):
+    """Prediction of unread source code over steps; the teacher as it is as a line."""
+    return curves(
+        {"The text is code": _over_steps(table, "predicts")},
+        x="steps",
+        y="nats a token on unread code",
+        height=320,
+        ceiling=("teacher as it is", over_fields(table, "teacher", None, "predicts")),
+        caption="Six fields' source code; bands are 95 % intervals, from benchmarks/language.py. "
+        f"{whose}",
+    )
+
+
+@on_sheet
+def memory(table):
+    """Peak of memory of one loss, a bar a way to compute it. table: rows of results/fused.csv."""
+    tall, top = 30, 44
+    figure, canvas = sheet(top + tall * len(table) + 46)
+    ax = panel(figure, EDGE + 260, top, WIDTH - 2 * EDGE - 330, tall * len(table))
+    ax.set(ylim=(len(table) - 0.5, -0.5), yticks=[])
+    ax.grid(False)
+    for i, row in enumerate(table.itertuples()):
+        lean = row.arm.startswith("kdlab") or "linear" in row.arm
+        ax.barh(i, row.peak_MB, color=GREEN if lean else GREY, height=0.6)
+        ax.text(row.peak_MB, i, f"  {row.peak_MB:,.0f} MB", va="center", color=INK)
+        canvas.text(EDGE, top + tall * (i + 0.5) + 5, row.arm, color=INK)
+    ax.set_xticks([])
+    canvas.text(EDGE, 28, "Memory at the peak", fontsize=15, fontweight=BOLD, color=INK)
+    return Picture(
+        figure,
+        "One loss and its gradient, 1,024 tokens and 32,768 words, as benchmarks/fused.py measured "
+        f"it on {table['hardware'].iloc[0]}.",
+        "; ".join(f"{row.arm}: {row.peak_MB:.0f} MB" for row in table.itertuples()) + ".",
+    )

@@ -1,0 +1,137 @@
+"""What lessons 09 and 10 and their benchmark share: rows in order, a loop whose marks are runs, and
+measures of what a student predicts and writes."""
+
+import math
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import kdlab as kd
+from kdlab.lessons import language
+
+SIZES = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2, num_hidden_layers=1)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return kd.language_model("docs_lm")
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=32, **SIZES)).eval()
+
+
+def rows(count=12, length=48):
+    return torch.randint(1, 32, (count, length), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_field_s_parts_share_no_window_and_are_the_same_each_time(known):
+    for make in (language.fields, language.source_code):
+        found, again = (make(known[1], count=2) for _ in range(2))
+        assert len(found) == 2
+        for name, field in found.items():
+            assert {part: len(given) for part, given in field.items()} == {
+                "train": 96,
+                "validation": 64,
+                "test": 128,
+            }
+            texts = [tuple(row) for given in field.values() for row in given.tolist()]
+            assert len(set(texts)) == len(texts)
+            assert all(torch.equal(given, again[name][part]) for part, given in field.items())
+
+
+def test_source_code_holds_no_docstring(known):
+    _, tokenizer = known
+    text = tokenizer.batch_decode(language.source_code(tokenizer, count=1)["windows"]["train"])
+    assert '"""' not in "".join(text) and "def " in "".join(text)
+
+
+def test_every_row_is_read_once_before_one_is_read_again():
+    numbers = torch.arange(12)
+    seen = [language.batch(numbers, step, size=4).tolist() for step in range(6)]
+    first, second = sum(seen[:3], []), sum(seen[3:], [])
+    assert sorted(first) == sorted(second) == list(range(12)) and first != second
+    assert seen[4] == language.batch(numbers, 4, size=4).tolist()
+
+
+def loss_on(given):
+    def loss(student, step):
+        ids = language.batch(given, step, size=4)
+        return student(ids, labels=ids).loss
+
+    return loss
+
+
+def weights(student):
+    return torch.cat([p.detach().flatten() for p in student.parameters()])
+
+
+def test_a_mark_is_what_a_run_of_so_many_steps_gives():
+    base, before = tiny(), weights(tiny())
+    found = language.teach(base, loss_on(rows()), 1e-2, (0, 3, 7), weights)
+    assert torch.equal(found[0], before) and torch.equal(weights(base), before)
+    for mark in (3, 7):
+        alone = language.teach(base, loss_on(rows()), 1e-2, [mark], weights)
+        assert list(alone) == [mark] and torch.equal(alone[mark], found[mark])
+        assert not torch.equal(found[mark], before)
+
+
+def test_a_measure_sees_eval_mode_and_training_goes_on_in_train_mode():
+    modes = []
+
+    def loss(student, step):
+        modes.append(student.training)
+        return loss_on(rows())(student, step)
+
+    language.teach(tiny(), loss, 1e-2, (1, 2), lambda student: modes.append(student.training))
+    assert modes == [True, False, True, False]
+
+
+def test_what_is_measured_is_what_its_name_says():
+    student, teacher, given = tiny(0), tiny(1), rows()
+    found = language.measures(teacher, {"test": given})(student)
+    assert found["predicts"] == pytest.approx(float(student(given, labels=given).loss.detach()))
+    for temperature, name in ((1.0, ""), (0.8, " at 0.8")):
+        text = language.written(student, given, temperature)
+        ids = text["input_ids"]
+        assert torch.equal(ids[:, : language.PROMPT], given[:, : language.PROMPT])
+        assert ids.shape == (12, language.PROMPT + language.GO_ON)
+        assert (text["labels"][:, : language.PROMPT] == -100).all()
+        log_p = teacher(ids).logits[:, :-1].log_softmax(-1)
+        came = -log_p.gather(-1, ids[:, 1:, None])[:, language.PROMPT - 1 :].mean()
+        assert found[f"writes{name}"] == pytest.approx(float(came.detach()), rel=1e-4)
+        pairs = {
+            pair
+            for row in ids[:, language.PROMPT :].tolist()
+            for pair in zip(row, row[1:], strict=False)
+        }
+        assert found[f"distinct{name}"] == pytest.approx(
+            100 * len(pairs) / (12 * (language.GO_ON - 1))
+        )
+    assert found["writes at 0.8"] != found["writes"]
+
+
+def test_a_sentence_s_columns_hold_the_token_that_came_and_the_likeliest(known):
+    model, tokenizer = known
+    found = language.expected(model, tokenizer, "Return true if", top=3)
+    assert "".join(token for token, _ in found) == "Return true if"
+    for token, words in found:
+        assert token in words and 3 <= len(words) <= 4
+        assert all(0 < float(p) < 1 for p in words.values())
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("Return true if")["input_ids"][-3:]]])
+    last = model(ids[:, :-1]).logits[0, -1].softmax(-1)
+    assert float(found[-1][1][" if"]) == pytest.approx(float(last[ids[0, -1]]), rel=1e-4)
+
+
+def test_shades_are_the_teacher_s_probabilities_and_none_for_the_beginning(known):
+    model, tokenizer = known
+    ids = language.fields(tokenizer, count=1)["windows"]["test"][0, :24]
+    found = language.shaded(model, tokenizer, ids)
+    assert [token for token, _ in found] == [tokenizer.decode([i]) for i in ids.tolist()]
+    assert [p for _, p in found[: language.PROMPT]] == [None] * language.PROMPT
+    spent = sum(-math.log(p) for _, p in found[language.PROMPT :]) / (24 - language.PROMPT)
+    batch = {"input_ids": ids[None], "labels": ids[None].clone()}
+    batch["labels"][:, : language.PROMPT] = -100
+    assert spent == pytest.approx(math.log(kd.perplexity(model, batch)), rel=1e-4)
