@@ -2,6 +2,7 @@
 measures of what a student predicts and writes."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -102,11 +103,7 @@ def test_what_is_measured_is_what_its_name_says():
         log_p = teacher(ids).logits[:, :-1].log_softmax(-1)
         came = -log_p.gather(-1, ids[:, 1:, None])[:, language.PROMPT - 1 :].mean()
         assert found[f"writes{name}"] == pytest.approx(float(came.detach()), rel=1e-4)
-        pairs = {
-            pair
-            for row in ids[:, language.PROMPT :].tolist()
-            for pair in zip(row, row[1:], strict=False)
-        }
+        pairs = {pair for row in ids[:, language.PROMPT :].tolist() for pair in pairwise(row)}
         assert found[f"distinct{name}"] == pytest.approx(
             100 * len(pairs) / (12 * (language.GO_ON - 1))
         )

@@ -3,7 +3,7 @@ students write, a teacher out of place, and where the memory goes."""
 
 from kdlab.evidence.intervals import Estimate
 from kdlab.show import plots
-from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, MUTED
+from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED
 from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import BOLD, EDGE, WIDTH, on_sheet, panel, sheet
@@ -77,10 +77,11 @@ PREDICTS = "How badly it predicts unread text"
 WRITES = "How odd the teacher finds what it writes"
 
 
-def over_steps(table, live, whose):
+def over_steps(table, mine, whose):
     """The main figure: prediction and writing over steps, an arm a line.
 
-    table: rows of benchmarks/results/which_kl.csv. live: {arm: {step: measures}} of one field."""
+    table: rows of benchmarks/results/which_kl.csv. mine: {measure: {step: Estimate}} of the
+    reader's students on the forward KL."""
     found = {PREDICTS: "predicts", WRITES: "writes"}
     return curves(
         {title: _over_steps(table, measure) for title, measure in found.items()},
@@ -92,8 +93,10 @@ def over_steps(table, live, whose):
             title: ("teacher", over_fields(table, "teacher", None, measure))
             for title, measure in found.items()
         },
+        dots={title: mine[measure] for title, measure in found.items()},
         caption="Means over six fields; bands are 95 % intervals, from benchmarks/language.py, "
-        f"each arm at its best rate. {whose}",
+        "each arm at its best rate. Diamonds: your students on the forward KL, with the interval "
+        f"over their fields. {whose}",
         alt="Left: by the forward KL loss falls most, by the reverse KL least, and labels rise "
         "again. Right: the reverse KL stays lowest, the labels rise highest.",
     )
@@ -105,43 +108,46 @@ def sounds(texts):
         texts,
         "One beginning of an unread docstring (grey), continued by each at temperature 1. Dark is "
         "what the teacher finds unlikely.",
-        "Four short texts side by side. The labels' student has the most dark tokens, the "
-        "teacher itself the fewest.",
+        "Four short texts side by side. The students' have many dark tokens, the teacher's few.",
         title="What they write, read by the teacher",
     )
 
 
-def unknown_text(table, whose):
-    """Prediction of unread source code over steps; the teacher as it is as a line."""
+def unknown_text(table, mine, whose):
+    """Prediction of unread source code over steps; the teacher itself as a line.
+
+    table: rows of benchmarks/results/unknown_text.csv. mine: {step: Estimate} of the reader's
+    students on labels."""
     return curves(
         {"The text is code": _over_steps(table, "predicts")},
         x="steps",
         y="nats a token on unread code",
         height=320,
-        ceiling=("teacher as it is", over_fields(table, "teacher", None, "predicts")),
+        ceiling=("the teacher itself", over_fields(table, "teacher", None, "predicts")),
+        dots={"The text is code": mine},
         caption="Six fields' source code; bands are 95 % intervals, from benchmarks/language.py. "
-        f"{whose}",
+        f"Diamonds: your students on labels. {whose}",
     )
 
 
 @on_sheet
 def memory(table):
     """Peak of memory of one loss, a bar a way to compute it. table: rows of results/fused.csv."""
-    tall, top = 30, 44
-    figure, canvas = sheet(top + tall * len(table) + 46)
+    tall, top, widest = 30, 44, table["peak_MB"].max()
+    figure, canvas = sheet(top + tall * len(table) + 20)
     ax = panel(figure, EDGE + 260, top, WIDTH - 2 * EDGE - 330, tall * len(table))
     ax.set(ylim=(len(table) - 0.5, -0.5), yticks=[])
     ax.grid(False)
     for i, row in enumerate(table.itertuples()):
-        lean = row.arm.startswith("kdlab") or "linear" in row.arm
-        ax.barh(i, row.peak_MB, color=GREEN if lean else GREY, height=0.6)
-        ax.text(row.peak_MB, i, f"  {row.peak_MB:,.0f} MB", va="center", color=INK)
+        ours = row.arm == "kdlab"
+        ax.barh(i, row.peak_MB, color=BLUE if ours else GREY, height=0.6)
+        ax.text(row.peak_MB + widest / 80, i, f"{row.peak_MB:,.0f} MB", va="center", color=INK)
         canvas.text(EDGE, top + tall * (i + 0.5) + 5, row.arm, color=INK)
     ax.set_xticks([])
     canvas.text(EDGE, 28, "Memory at the peak", fontsize=15, fontweight=BOLD, color=INK)
     return Picture(
         figure,
         "One loss and its gradient, 1,024 tokens and 32,768 words, as benchmarks/fused.py measured "
-        f"it on {table['hardware'].iloc[0]}.",
+        f"it on {table['hardware'].iloc[0]}. kdlab and Liger work in chunks.",
         "; ".join(f"{row.arm}: {row.peak_MB:.0f} MB" for row in table.itertuples()) + ".",
     )
