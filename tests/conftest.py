@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import matplotlib
 from hypothesis import settings
 
 matplotlib.use("Agg")  # not by MPLBACKEND, which the kernels that some tests start would inherit
+
+sys.modules.setdefault("rfc3987_syntax", None)  # three seconds, see tools/lean.py
 
 # the programs that tests start see this checkout and the tests' helpers, whatever is installed
 HERE = Path(__file__).parent
