@@ -1,7 +1,9 @@
 """Every test: offline, without a display or progress bars, with the same examples each time."""
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import matplotlib
 from hypothesis import settings
 
 matplotlib.use("Agg")  # not by MPLBACKEND, which the kernels that some tests start would inherit
+
+sys.modules.setdefault("rfc3987_syntax", None)  # three seconds, see tools/lean.py
 
 # the programs that tests start see this checkout and the tests' helpers, whatever is installed
 HERE = Path(__file__).parent
@@ -28,6 +32,13 @@ def pytest_configure(config):
     """A folder for what is built once a run; the processes that pytest starts inherit its name."""
     if not hasattr(config, "workerinput"):
         os.environ["KDLAB_BUILT"] = tempfile.mkdtemp(prefix="kdlab-")
+
+
+def pytest_collection_finish():
+    """What is imported by now is never looked through for garbage again, which took most of a
+    short training's time: transformers' trainer has all garbage collected whenever it begins."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config):

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import lean  # isort: skip  # noqa: F401
 from nbconvert import HTMLExporter
 from runner import ROOT, CellError, lessons, read, run, write
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import lean  # isort: skip  # noqa: F401
 import assets
 import nbformat
 import sandbox

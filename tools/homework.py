@@ -11,6 +11,7 @@ import os
 import re
 import sys
 
+import lean  # isort: skip  # noqa: F401
 from nbgrader.preprocessors import (
     CheckCellMetadata,
     ClearHiddenTests,

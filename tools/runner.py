@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import lean  # isort: skip  # noqa: F401
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import lean  # isort: skip  # noqa: F401
 import assets
 from markdown_it import MarkdownIt
 from nbconvert import SlidesExporter

@@ -6,9 +6,11 @@ its numbers come from its own generators.
 """
 
 import contextvars
+import signal
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ import torch
 from kdlab.base.lab import device
 
 MOST = 4  # threads; Python's own share of a step is not done side by side
+GLANCE = 0.1  # seconds: a thread that waits for others may sleep through a signal
 
 
 def threads() -> int:
@@ -53,8 +56,9 @@ class Counted:
 def abreast(work: Callable, parts: Sequence, bar: Any, at_once: int) -> list[BaseException | None]:
     """work(part, bar) for every part, `at_once` of them at a time, each on one core.
 
-    Returns what each of them raised, or None, in order. An error and Ctrl-C interrupt all others
-    at their next report to the bar.
+    Returns what each of them raised, or None, in order; after Ctrl-C one KeyboardInterrupt more,
+    also where all were done before they heard of it. An error and Ctrl-C interrupt all others at
+    their next report to the bar.
     """
     counted, before = Counted(bar), torch.get_num_threads()
     gradients = torch.is_grad_enabled()
@@ -69,15 +73,42 @@ def abreast(work: Callable, parts: Sequence, bar: Any, at_once: int) -> list[Bas
             counted.stopped.set()
             raise
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with _heard(counted.stopped) as pressed, ThreadPoolExecutor(at_once) as pool:
         contexts = [contextvars.copy_context() for _ in parts]
         waiting = [pool.submit(c.run, alone, p) for c, p in zip(contexts, parts, strict=True)]
         try:
-            for future in waiting:
-                future.exception()  # waits for it
-        except KeyboardInterrupt:
+            while wait(waiting, timeout=GLANCE).not_done:
+                pass
+        except KeyboardInterrupt:  # by another handler than Python's own
             counted.stopped.set()
+            pressed.set()
         finally:
             pool.shutdown()
             torch.set_num_threads(before)
-    return [future.exception() for future in waiting]
+    raised = [future.exception() for future in waiting]
+    return [*raised, KeyboardInterrupt()] if pressed.is_set() else raised
+
+
+@contextmanager
+def _heard(stopped: threading.Event) -> Iterator[threading.Event]:
+    """Meanwhile Ctrl-C sets `stopped`, and the event that is yielded; it raises nothing.
+
+    An exception in the thread that waits could come where threads begin or end, and lose what the
+    others have reached.
+    """
+    pressed = threading.Event()
+
+    def note(*_: object) -> None:
+        stopped.set()
+        pressed.set()
+
+    usual = signal.default_int_handler
+    here = threading.current_thread() is threading.main_thread()  # where signals are handled
+    if not here or signal.getsignal(signal.SIGINT) is not usual:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -1,10 +1,12 @@
 """Execute a homework's cells in this process: which of its checks fail, with an answer of the
 caller's own."""
 
+import ast
 import contextlib
 import copy
 import functools
 import io
+import itertools
 import random
 import re
 from pathlib import Path
@@ -27,14 +29,21 @@ def failed(path, question=None, answer=None):
     A cell that raises does not stop the cells after it, as when a submission is graded.
     """
     cells = _cells(path)
-    shared = tuple((name(cell), cell.source) for cell in cells if "-q" not in name(cell))
-    namespace, state = _setup(Path(path).stem, shared)
+    shared = tuple(
+        (name(cell), re.sub(r"  # secret:.*", "", cell.source))  # which no student's notebook has
+        for cell in cells
+        if "-q" not in name(cell)
+    )
     wanted = [cell for cell in cells if question in (None, _question(cell))]
     if not any("-q" in name(cell) for cell in wanted):
         raise ValueError(f"failed: question must be one of {Path(path).stem}'s, got {question!r}")
+    given = tuple(itertools.takewhile(_no_answer_needed, wanted)) if question else ()
+    namespace, state = _given(
+        Path(path).stem, shared, tuple((name(cell), cell.source) for cell in given)
+    )
     namespace, wrong = _own_copy(namespace), {}
     _restore(state)
-    for cell in wanted:
+    for cell in wanted[len(given) :]:
         if name(cell) and "-q" not in name(cell):
             continue
         replaced = answer is not None and name(cell) == question
@@ -59,7 +68,7 @@ def _cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache
 def _setup(homework, cells):
     """What the setup cells leave: the same for the instructor's notebook and the students'."""
     namespace = {"__name__": "__main__"}
@@ -67,7 +76,35 @@ def _setup(homework, cells):
         error = _execute(source, namespace, label)
         if error is not None:
             raise RuntimeError(f"{homework}: the setup cell {label} fails") from error
-    return namespace, (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    return namespace, _state()
+
+
+@functools.cache
+def _given(homework, setup, cells):
+    """What a question's first cells leave after the setup: the same for each answer to it."""
+    namespace, state = _setup(homework, setup)
+    if cells:
+        namespace = _own_copy(namespace)
+        _restore(state)
+        for label, source in cells:
+            _execute(source, namespace, label)
+        state = _state()
+    return namespace, state
+
+
+def _no_answer_needed(cell):
+    """Whether a cell comes before the answer and defines nothing that would look for it later: a
+    function's names stay those of the namespace where it was defined."""
+    marks, looks = cell.metadata.nbgrader, (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+    return not (
+        marks.get("solution")
+        or marks.get("grade")
+        or any(isinstance(node, looks) for node in ast.walk(ast.parse(cell.source)))
+    )
+
+
+def _state():
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()
 
 
 def _restore(state):

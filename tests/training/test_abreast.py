@@ -84,11 +84,25 @@ def interrupted():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [interrupted, lambda: os.kill(os.getpid(), signal.SIGINT)],
-    ids=["in a thread", "Ctrl-C"],
-)
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def unnoticed():
+    """Ctrl-C that wakes no waiting thread, as when it comes just before that begins to wait."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+STOPS = {
+    "in a thread": interrupted,
+    "Ctrl-C": ctrl_c,
+    "Ctrl-C, twice": lambda: (ctrl_c(), ctrl_c()),
+}
+if hasattr(signal, "pthread_kill"):
+    STOPS["Ctrl-C, unnoticed"] = unnoticed
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_an_interrupt_keeps_what_each_has_reached(tasks, monkeypatch, capsys, stop):
     on(3, monkeypatch)
     stopping(monkeypatch, stop)
@@ -102,6 +116,44 @@ def test_an_interrupt_keeps_what_each_has_reached(tasks, monkeypatch, capsys, st
             z = runs.module(run=row.run)(task.validation.x)
         expected = nn.functional.cross_entropy(z, task.validation.y).item()
         assert row.nll == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, lambda *_: interrupted()])
+def test_an_interrupt_is_told_though_all_are_done(tasks, monkeypatch, capsys, handler):
+    on(3, monkeypatch)
+    trained, done = sweep.train_stack, threading.Barrier(3, timeout=60)
+
+    def training(*args):
+        trained(*args)
+        if done.wait() == 0:
+            ctrl_c()
+
+    monkeypatch.setattr(sweep, "train_stack", training)
+    usual = signal.signal(signal.SIGINT, handler)
+    try:
+        runs = kd.train(NET, tasks, epochs=1)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert capsys.readouterr().out.startswith("Interrupted: 3 of 3 runs are kept")
+    assert (runs.last()["epoch"] == 1).all()
+
+
+def test_an_interrupt_while_the_threads_begin_loses_no_run(tasks, monkeypatch, capsys):
+    on(3, monkeypatch)
+    submit, number, begun = ThreadPoolExecutor.submit, itertools.count(), threading.Event()
+    stopping(monkeypatch, begun.set, at=0)
+
+    def submitting(pool, *args):
+        if next(number) == 1:
+            assert begun.wait(60)  # the first trains, the others have not begun
+            ctrl_c()
+        return submit(pool, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submitting)
+    runs = kd.train(NET, tasks, epochs=300, batch=32)
+    assert capsys.readouterr().out.startswith("Interrupted: 1 of 3 runs are kept")
+    assert len(runs) == 1 and runs.last()["epoch"].item() < 300
 
 
 def test_an_error_in_one_ends_all_and_is_raised(tasks, monkeypatch):
