@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import kdlab as kd
-from kdlab.base.lab import threads_for
+from kdlab.base.lab import device, threads_for
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
 LENGTH = 64  # tokens of a window
@@ -32,7 +32,7 @@ def fields(tokenizer: Any, data: str = "docstrings", count: int = 6) -> dict[str
     for name, texts in kd.text.small_texts(data, count).items():
         own, test = (kd.text.windows(tokenizer, texts[k], LENGTH) for k in ("train", "test"))
         own = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(0))]
-        found[name] = {"train": own[:96], "validation": own[96:160], "test": test[:128]}
+        found[name] = _parts(own, test)
     return found
 
 
@@ -85,15 +85,22 @@ def nats(model: nn.Module, rows: Tensor) -> float:
 
 def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int = 0) -> dict:
     """What a model writes after the first PROMPT tokens of each row, GO_ON tokens, as a batch."""
-    start = rows[:, :PROMPT]
-    options = {"temperature": temperature, "eos": (), "seed": seed, "batch": len(rows)}
-    return kd.completions(model, start, GO_ON, **options)
+    return kd.completions(
+        model,
+        rows[:, :PROMPT],
+        GO_ON,
+        temperature=temperature,
+        eos=(),
+        seed=seed,
+        batch=len(rows),
+    )
 
 
 def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[tuple]:
     """Each token of a text with what a model expected there: [(token, {word: probability})]."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    read = torch.tensor([[tokenizer.bos_token_id, *ids]], device=model.device)
+    home = next(model.parameters()).device
+    read = torch.tensor([[tokenizer.bos_token_id, *ids]], device=home)
     with torch.no_grad():
         shares = model(read).logits[0, :-1].softmax(-1).cpu()
     found = []
@@ -108,7 +115,8 @@ def shaded(teacher: nn.Module, tokenizer: Any, ids: Tensor) -> list[tuple]:
 
     None for the beginning that was given, PROMPT tokens."""
     with torch.no_grad():
-        shares = teacher(ids[None].to(teacher.device)).logits[0, :-1].softmax(-1)
+        home = next(teacher.parameters()).device
+        shares = teacher(ids[None].to(home)).logits[0, :-1].softmax(-1)
     found = shares.cpu().gather(-1, ids[1:, None].cpu())[:, 0].tolist()
     given = [None] * PROMPT + found[PROMPT - 1 :]
     return [(tokenizer.decode([token]), p) for token, p in zip(ids.tolist(), given, strict=True)]
@@ -151,8 +159,14 @@ def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
         texts = [_functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
         rows = kd.text.windows(tokenizer, [text for text in texts if text], LENGTH)
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-        found[name] = {"train": rows[:96], "validation": rows[96:160], "test": rows[160:288]}
+        found[name] = _parts(rows, rows[160:])
     return found
+
+
+def _parts(own, test):
+    """What a field is divided into, where the models are."""
+    parts = {"train": own[:96], "validation": own[96:160], "test": test[:128]}
+    return {part: rows.to(device()) for part, rows in parts.items()}
 
 
 def _functions(source):
