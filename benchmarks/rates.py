@@ -1,7 +1,7 @@
-"""Learning rates and steps of the arms of lessons 09 and 11, chosen on validation texts; writes
+"""Learning rates and steps of the arms of lesson 11, chosen on validation texts; writes
 results/rates.csv.
 
-    python benchmarks/rates.py        about ten minutes on two CPU cores
+    python benchmarks/rates.py        about seven minutes on two CPU cores
 
 Every arm is trained with four rates for 80 steps on the texts of three fields, labels alone for 20
 steps too, since they overfit a small text; scored on docstrings of the field that the student was
@@ -42,19 +42,13 @@ def arms(teacher, tokenizer, texts):
         x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))] for x in (long, short)
     )
     written = kd.completions(teacher, short[:32, :PROMPT], LENGTH - PROMPT, eos=())["input_ids"]
-    objectives = {
-        "labels": kd.HardLabels(),
-        "forward KL": kd.TokenLoss(),
-        "JSD": kd.TokenLoss(kd.jsd),
-        "reverse KL": kd.TokenLoss(kd.reverse_kl),
-    }
-    found = {f"07 {name}": (long[:48], 0, objective) for name, objective in objectives.items()}
+    objectives, found = {"labels": kd.HardLabels(), "all logits": kd.TokenLoss()}, {}
     for name, rows in (("human", short[:32]), ("teacher's", written)):
         found |= {
-            f"08 {name} text, {kind}": (rows, PROMPT, objectives[of])
-            for kind, of in (("labels", "labels"), ("all logits", "forward KL"))
+            f"{name} text, {kind}": (rows, PROMPT, objective)
+            for kind, objective in objectives.items()
         }
-    found |= {f"08 teacher's text, top {k}": (written, PROMPT, Top(k)) for k in (5, 20)}
+    found |= {f"teacher's text, top {k}": (written, PROMPT, Top(k)) for k in (5, 20)}
     return found, long[48:80]
 
 
