@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import kdlab as kd
 from kdlab.base.lab import device, threads_for
+from kdlab.data.text import trees_kept
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
 LENGTH = 64  # tokens of a window
@@ -156,7 +157,10 @@ def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
     for name in list(kd.text.FIELDS)[:count]:
         modules = kd.text.FIELDS[name].split()
         files = [p for m in modules for p in (root / f"{m}.py", *sorted((root / m).rglob("*.py")))]
-        texts = [_functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
+        with trees_kept():
+            texts = [
+                _functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()
+            ]
         rows = kd.text.windows(tokenizer, [text for text in texts if text], LENGTH)
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
         found[name] = _parts(rows, rows[160:])
