@@ -118,7 +118,7 @@ def test_a_sentence_s_columns_hold_the_token_that_came_and_the_likeliest(known):
         assert token in words and 3 <= len(words) <= 4
         assert all(0 < float(p) < 1 for p in words.values())
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("Return true if")["input_ids"][-3:]]])
-    last = model(ids[:, :-1]).logits[0, -1].softmax(-1)
+    last = model(ids[:, :-1]).logits[0, -1].detach().softmax(-1)
     assert float(found[-1][1][" if"]) == pytest.approx(float(last[ids[0, -1]]), rel=1e-4)
 
 
