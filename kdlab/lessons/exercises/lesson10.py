@@ -472,20 +472,33 @@ EXERCISES = (
 
 QUESTIONS = {
     "10.a": Question(
-        "The student has learnt from its own text by the reverse KL, and writes likelier text "
-        "than one that learnt from the data by the forward KL. Two things were changed. Which "
-        "one brings more of it?",
-        ("the text: its own, not the data's", "the divergence", "neither without the other"),
+        "On-policy distillation, as it is mostly done, changes two things at once: the student "
+        "learns from its own text instead of the data's, and by the reverse KL instead of the "
+        "forward. Which of the two decides more about how likely its teacher finds what it then "
+        "writes?",
+        ("whose text it is", "which KL it is", "neither does anything without the other"),
         1,
         "The reverse KL punishes what the teacher would hardly say, whoever wrote the words "
         "before it.",
     ),
     "10.b": Question(
-        "Each token that was drawn is rewarded or punished, or all 1,024 possible ones are "
-        "weighed. The mean gradient is the same. How many times does the first vary as much as "
-        "the second, from one batch of own text to the next?",
-        ("about twice", "about fifteen times", "about a thousand times"),
+        "By the forward KL, one student learns from its own text and one from its teacher's, both "
+        "written anew at every step. Which one then predicts unread text better?",
+        (
+            "the one on its own text",
+            "the one on its teacher's text",
+            "there is little between them",
+        ),
+        2,
+        "Either gets new text at every step, which is what the data lack.",
+    ),
+    "10.c": Question(
+        "A step's gradient by the drawn tokens alone, or by all 1,024 tokens of the vocabulary at "
+        "each place: in the mean the same. How many times does the first vary as much, from one "
+        "text of the student's to the next?",
+        ("about twice", "some ten times", "about a thousand times"),
         1,
-        "One token of many was drawn, and it is blamed or praised with all the luck of the draw.",
+        "One token of a thousand is blamed or praised, with all the luck of its draw. But many "
+        "tokens of a batch are averaged, and the text itself varies for both.",
     ),
 }

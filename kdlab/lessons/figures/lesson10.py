@@ -14,18 +14,28 @@ KLS = ("forward KL", "reverse KL")
 WRITERS = {"data": "control", "teacher": "rival", "student": "student"}  # writer: role
 NAMES = {"data": "the data", "teacher": "the teacher, anew", "student": "the student"}
 UNITS = "texts, with one teacher and one base student"
+MEASURES = {  # of kdlab.lessons.language.measures: what, unit
+    "predicts": ("nats a token of unread text", "nats"),
+    "writes": ("its teacher's nats a token of what it writes", "nats"),
+    "distinct": ("distinct pairs", "%"),
+}
 
 
 def estimate(table, arm, measure, step=None):
     """One cell of benchmarks/results/whose_text.csv, over fields → `Estimate`."""
     rows = table[table["arm"] == arm]
     rows = rows if step is None else rows[rows["step"] == step]
-    what, unit = {
-        "predicts": ("nats a token of unread text", "nats"),
-        "writes": ("the teacher's nats a token of what it writes", "nats"),
-        "distinct": ("distinct pairs", "%"),
-    }[measure.removesuffix(" at 0.8")]
-    return Estimate(rows.set_index("field")[measure].rename(None), what, unit, 1, UNITS)
+    return measured(rows.set_index("field")[measure], measure)
+
+
+def measured(found, measure):
+    """{field: value} of one of MEASURES, or of that "at 0.8" → `Estimate`."""
+    return by_field(found, *MEASURES[measure.removesuffix(" at 0.8")])
+
+
+def by_field(found, what, unit=""):
+    """{field: value} → `Estimate`."""
+    return Estimate(pd.Series(found), what, unit, 1, UNITS)
 
 
 def first_screen(texts):
@@ -180,8 +190,3 @@ def pushes(words, chances, drawn, full):
         "Two rows of bars. Each drawn token pushes the logits in another way; in both rows the "
         "mean of the draws is the same as the push in which all tokens are weighed.",
     )
-
-
-def by_field(found, what, measure):
-    """{field: number} → `Estimate`."""
-    return Estimate(pd.Series(found), what, measure, 1, UNITS)
