@@ -25,20 +25,24 @@ def write(model, prompts, steps, generator):
 WORDS = 7
 
 
-def _sure(ids):
+class _Sure(nn.Module):
     """A model without doubt: next comes the sum of all ids so far plus one, modulo WORDS."""
-    follows = (ids.cumsum(1) + 1) % WORDS
-    return SimpleNamespace(logits=60.0 * F.one_hot(follows, WORDS))
+
+    def forward(self, input_ids):
+        follows = (input_ids.cumsum(1) + 1) % WORDS
+        return SimpleNamespace(logits=60.0 * F.one_hot(follows, WORDS))
 
 
-WAVERS = torch.tensor([0.6, 0.3, 0.1, 0, 0, 0, 0])
+SHARES = torch.tensor([0.6, 0.3, 0.1, 0, 0, 0, 0])
 
 
-def _unsure(ids):
+class _Unsure(_Sure):
     """A model that always wavers in the same way at its last position, and is sure before it."""
-    logits = _sure(ids).logits.clone()
-    logits[:, -1] = WAVERS.clamp_min(1e-9).log()
-    return SimpleNamespace(logits=logits)
+
+    def forward(self, input_ids):
+        found = super().forward(input_ids)
+        found.logits[:, -1] = SHARES.clamp_min(1e-9).log()
+        return found
 
 
 def _write(attempt):
@@ -47,7 +51,12 @@ def _write(attempt):
         return wrong
     many = torch.zeros(3000, 2, dtype=torch.long)
     before = torch.get_rng_state()
-    found = attempt(_unsure, many, 1, torch.Generator().manual_seed(0))[:, -1]
+    try:
+        found = attempt(_Unsure(), many, 1, torch.Generator().manual_seed(0))[:, -1]
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        return "logits are no probabilities, some are below 0: multinomial draws from a softmax"
     if not torch.equal(before, torch.get_rng_state()):
         return "the draws come from torch's global state: hand the generator on to multinomial"
     if len(set(found.tolist())) == 1:
@@ -56,15 +65,16 @@ def _write(attempt):
             "and draw it, the likeliest one (argmax) is no sample"
         )
     share = found.bincount(minlength=WORDS) / len(found)
-    if (share - WAVERS).abs().max() < 0.04:
+    if (share - SHARES).abs().max() < 0.04:
         again, other = (
-            attempt(_unsure, many, 1, torch.Generator().manual_seed(seed))[:, -1] for seed in (0, 1)
+            attempt(_Unsure(), many, 1, torch.Generator().manual_seed(seed))[:, -1]
+            for seed in (0, 1)
         )
         if not torch.equal(found, again) or torch.equal(found, other):
             return "the same generator must give the same text, another one another: use it"
         return ""
     told = ", ".join(f"{100 * s:.0f} %" for s in share[:3].tolist())
-    if share[0] > WAVERS[0] + 0.04:
+    if share[0] > SHARES[0] + 0.04:
         return (
             f"too sure: of 60, 30 and 10 % the draws make {told}; logits go into one softmax, "
             "at temperature 1"
@@ -74,10 +84,10 @@ def _write(attempt):
 
 def _written_surely(attempt, prompts):
     """What is wrong with the text of a model that leaves nothing to chance."""
-    found = attempt(_sure, prompts, 4, torch.Generator().manual_seed(0))
+    found = attempt(_Sure(), prompts, 4, torch.Generator().manual_seed(0))
     if not torch.is_tensor(found):
         return f"expected ids (B, L + steps), got {type(found).__name__}"
-    right = write(_sure, prompts, 4, torch.Generator().manual_seed(0))
+    right = write(_Sure(), prompts, 4, torch.Generator().manual_seed(0))
     if found.shape == (2, 4):
         return "give the prompts back too, what is new behind them: (B, L + steps)"
     if found.shape != right.shape:
@@ -101,7 +111,7 @@ def _written_surely(attempt, prompts):
             "the first new token is right, the next is not: "
             "the model must read each token, behind all before it, before it draws another"
         )
-    if not torch.equal(found, attempt(_sure, prompts, 4, torch.Generator().manual_seed(1))):
+    if not torch.equal(found, attempt(_Sure(), prompts, 4, torch.Generator().manual_seed(1))):
         return (
             "too flat: this model leaves nothing to chance, and the text is another one each "
             "time; is a softmax taken twice, or over the wrong axis?"
@@ -197,9 +207,9 @@ class _Model(nn.Module):
         draw = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(2 * torch.randn(2, WORDS, WORDS, generator=draw))
 
-    def forward(self, ids):
-        before = torch.roll(ids, 1, 1)
-        return SimpleNamespace(logits=self.weight[0][ids] + self.weight[1][before])
+    def forward(self, input_ids):
+        before = torch.roll(input_ids, 1, 1)
+        return SimpleNamespace(logits=self.weight[0][input_ids] + self.weight[1][before])
 
 
 def _loss_slips(z, t, ids, labels, divergence):
@@ -381,6 +391,7 @@ EXERCISES = (
             "answers an earlier": _sampler(lambda z: z[:, 0]),
             "must read each token": _at_once,
             "behind all before it": _sampler(_last, read=lambda ids: ids[:, -3:]),
+            "no probabilities": _sampler(_last, lambda z, g: torch.multinomial(z, 1, generator=g)),
             "too sure": _sampler(_last, lambda z, g: _draw(2 * z, g)),
             "wrong axis": _sampler(
                 _last, lambda z, g: torch.multinomial(z.softmax(0), 1, generator=g)
