@@ -493,15 +493,18 @@ QUESTIONS = {
         "before it.",
     ),
     "10.b": Question(
-        "By the forward KL, one student learns from its own text and one from its teacher's, both "
-        "written anew at every step. Which one then predicts unread text better?",
+        "By the forward KL, three students learn from the data's text, from their teacher's and "
+        "from their own, the last two written anew at every step. After 200 steps, whose text does "
+        "the teacher find likeliest?",
         (
-            "the one on its own text",
-            "the one on its teacher's text",
-            "there is little between them",
+            "that of the student of the data",
+            "that of the student of the teacher's text",
+            "that of the student of its own text",
+            "six fields can't tell them apart",
         ),
-        2,
-        "Either gets new text at every step, which is what the data lack.",
+        3,
+        "Who writes the text that is learnt from decides little here. By the reverse KL it begins "
+        "to.",
     ),
     "10.c": Question(
         "A step's gradient by the drawn tokens alone, or by all 1,024 tokens of the vocabulary at "
