@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import kdlab as kd
+from kdlab.lessons import language
 
 NAMES = {
     "model",
@@ -76,7 +77,7 @@ def writer(seed=0):
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=11,
-            n_positions=32,
+            n_positions=64,
             n_embd=16,
             n_layer=2,
             n_head=2,
@@ -88,6 +89,22 @@ def writer(seed=0):
             eos_token_id=None,
         )
     )
+
+
+WINDOWS = torch.arange(96).view(2, 48) % 11
+
+
+class Letters:
+    """A tokenizer of the letters a to k."""
+
+    bos_token_id = 0
+
+    def __new__(cls, text, add_special_tokens):
+        return {"input_ids": [ord(letter) - ord("a") for letter in text]}
+
+    @staticmethod
+    def decode(ids):
+        return "".join(chr(ord("a") + i) for i in ids)
 
 
 BATCH = {
@@ -147,6 +164,12 @@ READERS = {
     "completions": (writer, lambda m: kd.completions(m, [[1, 2, 3], [4]], 6)),
     "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
+    "nats": (writer, lambda m: language.nats(m, WINDOWS)),
+    "written": (writer, lambda m: language.written(m, WINDOWS)),
+    "oddity": (writer, lambda m: language.oddity(m, m, WINDOWS)),
+    "measures": (writer, lambda m: language.measures(m, {"test": WINDOWS})(m)),
+    "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),
+    "shaded": (writer, lambda m: language.shaded(m, Letters, WINDOWS[0])),
     "fusible": (writer, lambda m: FOUND["fusible"](m, writer(1), None)),
     "DistillationTrainer.__init__": (writer, trainer),
 }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import kdlab as kd
 from kdlab.base.lab import device, threads_for
+from kdlab.base.wrapped import evaluating
 from kdlab.data.text import trees_kept
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
@@ -102,7 +103,7 @@ def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     home = next(model.parameters()).device
     read = torch.tensor([[tokenizer.bos_token_id, *ids]], device=home)
-    with torch.no_grad():
+    with evaluating(model):
         shares = model(read).logits[0, :-1].softmax(-1).cpu()
     found = []
     for token, row in zip(ids, shares, strict=True):
@@ -115,7 +116,7 @@ def shaded(teacher: nn.Module, tokenizer: Any, ids: Tensor) -> list[tuple]:
     """One written text, (L,), for `kd.plots.tokens`: the teacher's probability of each token.
 
     None for the beginning that was given, PROMPT tokens."""
-    with torch.no_grad():
+    with evaluating(teacher):
         home = next(teacher.parameters()).device
         shares = teacher(ids[None].to(home)).logits[0, :-1].softmax(-1)
     found = shares.cpu().gather(-1, ids[1:, None].cpu())[:, 0].tolist()

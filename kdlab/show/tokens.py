@@ -27,7 +27,7 @@ BANDS = [
 ]
 SIZE, LINE, LETTER = 13.0, 23, 13.0 * 0.602  # pixels: text, a line of it, a letter
 CAME, OTHERS = "#e39a6c", "#dde2e8"
-GAP, TOP = 28, 5  # between panels; words expected a token
+GAP, BETWEEN, TOP = 28, 18, 5  # pixels between panels, between texts; words expected a token
 COLUMN, ROW = 104, 18  # a token with its words, a word
 INVISIBLE = {"\n": "⏎", "\t": "→", "\r": "␍"}
 
@@ -40,8 +40,9 @@ def tokens(
 
     sequence: [(token, probability)], text in which what a model finds unlikely is dark; or
     [(token, {word: probability})], each token above the `top` likeliest words, its own one in
-    colour. Several by name, {name: sequence}, stand side by side, or one below another. None as a
-    probability: a token that was given, such as a prompt's.
+    colour. Several by name, {name: sequence}, stand side by side, or one below another; shaded,
+    each may be a list of texts, [sequence, …], which begin in line with the other panels' texts.
+    None as a probability: a token that was given, such as a prompt's.
 
     >>> tokens([("The", None), (" sky", 0.2), (" was", 0.6)], "A sentence.", "Three tokens.")
     Figure: A sentence. [Three tokens.]
@@ -50,14 +51,35 @@ def tokens(
     """
     panels = sequence if isinstance(sequence, dict) else {"": sequence}
     arguments.whole("tokens", "top", top, least=1)
-    panels = {name: _checked(name, given) for name, given in panels.items()}
-    if not panels or not all(panels.values()):
+    panels = {name: _texts(name, given) for name, given in panels.items()}
+    if not panels or not all(text for texts in panels.values() for text in texts or [None]):
         raise ValueError("tokens: sequence must hold a token at least")
-    kinds = {isinstance(p, dict) for given in panels.values() for _, p in given if p is not None}
+    if len({len(texts) for texts in panels.values()}) > 1:
+        told = ", ".join(f"{name!r}: {len(texts)}" for name, texts in panels.items())
+        raise ValueError(f"tokens: sequence must hold as many texts in every panel, got {told}")
+    every = [p for texts in panels.values() for text in texts for _, p in text if p is not None]
+    kinds = {isinstance(p, dict) for p in every}
     if len(kinds) > 1:
         raise TypeError("tokens: sequence must hold probabilities or {word: probability}, not both")
-    figure = _expected(panels, title, top) if kinds == {True} else _shaded(panels, title)
+    if kinds != {True}:
+        return Picture(_shaded(panels, title), caption, alt)
+    if any(len(texts) > 1 for texts in panels.values()):
+        raise ValueError("tokens: sequence must hold one text a panel where words are expected")
+    figure = _expected({name: texts[0] for name, texts in panels.items()}, title, top)
     return Picture(figure, caption, alt)
+
+
+def _texts(name, given):
+    """A panel's texts: one, or a list of them."""
+    found = arguments.listed("tokens", f"sequence {name!r}" if name else "sequence", given)
+    return [_checked(name, text) for text in (found if _several(found) else [found])]
+
+
+def _several(found):
+    """Whether it is a list of texts; a pair may be a list too, and begins with a token."""
+    return bool(found) and all(
+        isinstance(text, list) and not (text and isinstance(text[0], str)) for text in found
+    )
 
 
 def _checked(name, given):
@@ -87,20 +109,25 @@ def _visible(token):
 
 def _shaded(panels, title):
     wide = (WIDTH - 2 * EDGE - GAP * (len(panels) - 1)) / len(panels)
-    lines = {name: _lines(given, int(wide / LETTER)) for name, given in panels.items()}
+    columns = int(wide / LETTER)
+    lines = {name: [_lines(text, columns) for text in texts] for name, texts in panels.items()}
     first = 84 if any(panels) else 60
     first -= 0 if title else 32
-    longest = max(len(found) for found in lines.values())
-    figure, canvas = sheet(first + 14 + LINE * longest)
+    tall = [max(map(len, texts)) for texts in zip(*lines.values(), strict=True)]
+    tops = [first + LINE * sum(tall[:k]) + BETWEEN * k for k in range(len(tall) + 1)]
+    figure, canvas = sheet(tops[-1] - BETWEEN + 14)
     key = [(colour, words) for _, colour, _, words in BANDS]
     heading(canvas, title, key)
     for i, (name, found) in enumerate(lines.items()):
         x = EDGE + i * (wide + GAP)
         canvas.text(x, first, name, fontsize=14, fontweight=BOLD)
-        for row, line in enumerate(found):
-            y = first + 26 + LINE * row
-            for start, words, p in line:
-                _token(canvas, x + LETTER * start, y, words, p)
+        for top, text in zip(tops, found, strict=False):
+            for row, line in enumerate(text):
+                for start, words, p in line:
+                    _token(canvas, x + LETTER * start, top + 26 + LINE * row, words, p)
+    for top in tops[1:-1]:
+        y = top + 26 - LINE + 4 - BETWEEN / 2
+        canvas.plot([EDGE, WIDTH - EDGE], [y, y], color=HAIR, linewidth=1)
     return figure
 
 

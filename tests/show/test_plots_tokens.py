@@ -54,6 +54,15 @@ def test_lines_are_as_wide_as_their_panel_and_a_line_break_ends_one(drawn):
     assert places["new"][0] < 24.5 and places["new"][1] > places["word59"][1]
 
 
+def test_several_texts_begin_in_line_in_every_panel(drawn):
+    long, short = [(f" word{i}", 0.5) for i in range(60)], [(" short", 0.5)]
+    panels = {"before": [long, [(" one", None)]], "after": [short, [(" two", None)]]}
+    tokens(panels, *WORDS)
+    places = {t.get_text(): t.get_position() for t in drawn[0].axes[0].texts}
+    assert places["one"][1] == places["two"][1] > places["word59"][1] > places["short"][1]
+    assert places["two"][0] > places["one"][0]
+
+
 def test_a_token_stands_above_the_likeliest_words_its_own_in_colour(drawn):
     words = {" is": 0.5, " was": 0.3, " be": 0.1, " am": 0.001}
     tokens([(" was", words), (" am", words), ("odd", None or {})], *WORDS, top=3)
@@ -76,6 +85,9 @@ def test_a_token_stands_above_the_likeliest_words_its_own_in_colour(drawn):
         (["ab"], r"hold \(token, probability\)"),
         ([(1, 0.5)], r"hold \(token, probability\)"),
         ("text", "sequence must be a list, got str"),
+        ([[("a", 0.5)], []], "hold a token"),
+        ({"a": [[("a", 0.5)]], "b": [[("a", 0.5)], [("b", 0.5)]]}, "as many texts"),
+        ([[("a", {"b": 0.5})], [("a", {"b": 0.5})]], "one text a panel"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(given, words):
