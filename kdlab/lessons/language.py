@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import kdlab as kd
 from kdlab.base.lab import device, threads_for
+from kdlab.base.repeats import fresh
 from kdlab.base.wrapped import evaluating
 from kdlab.data.text import trees_kept
 
@@ -33,8 +34,8 @@ def fields(tokenizer: Any, data: str = "docstrings", count: int = 6) -> dict[str
     found = {}
     for name, texts in kd.text.small_texts(data, count).items():
         own, test = (kd.text.windows(tokenizer, texts[k], LENGTH) for k in ("train", "test"))
-        own = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(0))]
-        found[name] = _parts(own, test)
+        own = _mixed(own)
+        found[name] = _parts(own, test if fresh(0) == 0 else _mixed(test))
     return found
 
 
@@ -45,7 +46,7 @@ def batch(rows: Tensor, step: int, size: int = BATCH) -> Tensor:
     tensor([0, 1, 2, 3])
     """
     around, start = divmod(step * size, len(rows) // size * size)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(around))
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(fresh(around)))
     return rows[order[start : start + size]]
 
 
@@ -93,7 +94,7 @@ def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int 
         GO_ON,
         temperature=temperature,
         eos=(),
-        seed=seed,
+        seed=fresh(seed),
         batch=len(rows),
     )
 
@@ -163,9 +164,13 @@ def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
                 _functions(path.read_text(encoding="utf-8")) for path in files if path.is_file()
             ]
         rows = kd.text.windows(tokenizer, [text for text in texts if text], LENGTH)
-        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+        rows = _mixed(rows)
         found[name] = _parts(rows, rows[160:])
     return found
+
+
+def _mixed(rows):
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(fresh(0)))]
 
 
 def _parts(own, test):

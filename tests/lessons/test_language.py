@@ -43,6 +43,20 @@ def test_a_field_s_parts_share_no_window_and_are_the_same_each_time(known):
             assert all(torch.equal(given, again[name][part]) for part, given in field.items())
 
 
+def test_a_repetition_draws_other_windows_orders_and_texts(known, monkeypatch):
+    model, tokenizer = known
+
+    def drawn(k):
+        monkeypatch.setenv("KDLAB_REPEAT", str(k))
+        field = language.fields(tokenizer, count=1)["windows"]
+        text = language.written(model, field["train"][:2])["input_ids"]
+        order = language.batch(torch.arange(12), 0)
+        return [*field.values(), text[:, language.PROMPT :], order]
+
+    first, second, again = drawn(1), drawn(2), drawn(1)
+    assert not any(map(torch.equal, first, second)) and all(map(torch.equal, first, again))
+
+
 def test_source_code_holds_no_docstring(known):
     _, tokenizer = known
     text = tokenizer.batch_decode(language.source_code(tokenizer, count=1)["windows"]["train"])
