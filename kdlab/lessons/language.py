@@ -42,9 +42,13 @@ def fields(tokenizer: Any, data: str = "docstrings", count: int = 6) -> dict[str
 def batch(rows: Tensor, step: int, size: int = BATCH) -> Tensor:
     """The rows of a step, (size, L): all rows in a new order, then all again, by its number alone.
 
+    Raises ValueError where there are fewer rows than a step takes.
+
     >>> torch.cat([batch(torch.arange(4), step, size=2) for step in (0, 1)]).sort()[0]
     tensor([0, 1, 2, 3])
     """
+    if len(rows) < size:
+        raise ValueError(f"batch: rows must hold at least {size}, a step's, got {len(rows)}")
     around, start = divmod(step * size, len(rows) // size * size)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(fresh(around)))
     return rows[order[start : start + size]]
@@ -61,9 +65,10 @@ def teach(
 
     AdamW without weight decay, the first ten steps below the rate, gradients clipped at norm 1.
     Without a cosine every mark is what a run of so many steps would have given. A mark is a number
-    of steps taken. measure sees the student in eval mode.
+    of steps taken. measure sees the student in eval mode. A base in half precision, in which small
+    steps round away, is trained as float32.
     """
-    marks, student, found = set(marks), copy.deepcopy(base).train(), {}
+    marks, student, found = set(marks), copy.deepcopy(base).float().train(), {}
     optimiser = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=0.0)
     with threads_for(student):
         for step in range(max(marks) + 1):
@@ -102,8 +107,9 @@ def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int 
 def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[tuple]:
     """Each token of a text with what a model expected there: [(token, {word: probability})]."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    home = next(model.parameters()).device
-    read = torch.tensor([[tokenizer.bos_token_id, *ids]], device=home)
+    home, start = next(model.parameters()).device, tokenizer.bos_token_id
+    start = tokenizer.eos_token_id if start is None else start  # some, as Qwen's, have no other
+    read = torch.tensor([[start, *ids]], device=home)
     with evaluating(model):
         shares = model(read).logits[0, :-1].softmax(-1).cpu()
     found = []

@@ -1,6 +1,7 @@
 """What lessons 09 and 10 and their benchmark share: rows in order, a loop whose marks are runs, and
 measures of what a student predicts and writes."""
 
+import copy
 import math
 from itertools import pairwise
 
@@ -91,6 +92,35 @@ def test_a_mark_is_what_a_run_of_so_many_steps_gives():
         alone = language.teach(base, loss_on(rows()), 1e-2, [mark], weights)
         assert list(alone) == [mark] and torch.equal(alone[mark], found[mark])
         assert not torch.equal(found[mark], before)
+
+
+def test_the_first_step_is_taken_at_a_tenth_of_the_rate():
+    before = weights(tiny())
+    found = language.teach(tiny(), loss_on(rows()), 1e-2, [1], weights)
+    assert float((found[1] - before).abs().max()) == pytest.approx(1e-3, rel=0.01)  # Adam's own
+
+
+def test_a_base_in_half_precision_learns_as_its_float32_self():
+    half = tiny().bfloat16()
+    found, whole = (
+        language.teach(base, loss_on(rows()), 1e-4, [3], weights)
+        for base in (half, copy.deepcopy(half).float())
+    )
+    assert found[3].dtype == torch.float32 and torch.equal(found[3], whole[3])
+    assert half.dtype == torch.bfloat16
+
+
+def test_too_few_rows_for_a_step_are_named():
+    with pytest.raises(ValueError, match="batch: rows must hold at least 8, .* got 3"):
+        language.batch(rows(3), 0)
+
+
+def test_a_tokenizer_without_a_beginning_starts_from_its_end(known):
+    model, tokenizer = known
+    ends = copy.deepcopy(tokenizer)
+    ends.eos_token, ends.bos_token = tokenizer.bos_token, None
+    found, usual = (language.expected(model, t, "Return true") for t in (ends, tokenizer))
+    assert [(w, sorted(p)) for w, p in found] == [(w, sorted(p)) for w, p in usual]
 
 
 def test_a_measure_sees_eval_mode_and_training_goes_on_in_train_mode():

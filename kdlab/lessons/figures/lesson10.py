@@ -4,6 +4,7 @@ steps, likelier against plainer, and one token's push on all."""
 import pandas as pd
 
 from kdlab.evidence.intervals import Estimate
+from kdlab.lessons.figures.lesson09 import UNITS
 from kdlab.show import plots
 from kdlab.show.colours import BLUE, GREEN, GREY, INK, MUTED, VERMILLION
 from kdlab.show.curves import Curve, curves
@@ -13,7 +14,6 @@ from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, on_sheet, panel, sheet,
 KLS = ("forward KL", "reverse KL")
 WRITERS = {"data": "control", "teacher": "rival", "student": "student"}  # writer: role
 NAMES = {"data": "the data", "teacher": "the teacher, anew", "student": "the student"}
-UNITS = "texts, with one teacher and one base student"
 MEASURES = {  # of kdlab.lessons.language.measures: what, unit
     "predicts": ("loss on unread text", "nats"),
     "writes": ("its teacher's loss on what it writes", "nats"),
