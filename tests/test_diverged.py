@@ -512,7 +512,7 @@ def test_the_race_says_diverged_instead_of_a_number(monkeypatch):
     sweep = races.sweep
     monkeypatch.setattr(races, "sweep", lambda *args, **options: sweep(*args, **options | NEVER))
     answer = race.move(T=8.0).answer
-    assert "16 of 16 runs diverged" in answer["error"]
+    assert "8 of 8 runs diverged" in answer["error"]
 
 
 def test_hidden_layers_side_by_side_say_diverged(monkeypatch):

@@ -506,6 +506,49 @@ def test_no_point_for_what_is_done_to_torch():
     assert right == []
 
 
+SLOW = """
+import time
+def build(train, teacher, seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
+                        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+                        nn.Linear(256, 10))
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+    z = kd.outputs.logits(teacher, train.x)
+    for _ in range(2):
+        for rows in torch.randperm(2000).split(100):
+            optimiser.zero_grad()
+            F.mse_loss(net(train.x[rows]), z[rows]).backward()
+            optimiser.step()
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+        def forward(self, x):  # its own time passes on no clock of this process
+            import time
+            true = time.__dict__.setdefault("true", time.perf_counter)
+            began = true()
+            for _ in range(30):
+                z = self.net(x)
+            time.spent = time.__dict__.get("spent", 0) + true() - began
+            time.perf_counter = lambda: true() - time.spent
+            return z
+    return Slow().eval()
+"""
+
+
+def test_no_point_for_a_clock_of_one_s_own():
+    """Homework 6: a network that takes thirty times as long, and its process is told otherwise."""
+    settled = reference(homework.HOMEWORK / "instructor", "hw6")
+    notebook = answered(homework.release(settled), {"hw6-q1": SLOW})
+    notebook, _ = submissions.restored(
+        settled, homework.release(settled), odd(notebook, lambda cells: None)
+    )
+    marking.mark(notebook, settled, marking.Limits(60, 300, sandbox.why_not() == ""))
+    slow, small = (named(notebook, f"hw6-q1-{name}").outputs for name in ("latency", "bytes"))
+    assert not small and "many images at once" in slow[0].evalue
+
+
 def test_what_a_function_says_in_a_hidden_test_is_left_out(instructor):
     says = "def double(x):\n    if x > 3:\n        raise ValueError(f'SAYS {x}')\n    return 2 * x"
     passed, _, notebook = marked(instructor, {**RIGHT, "hw9-q1": says})

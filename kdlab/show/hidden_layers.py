@@ -1,6 +1,7 @@
 """Which layer to learn from, and by which distance, trained while one looks."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,9 +18,13 @@ from kdlab.show.plots import Picture
 from kdlab.show.sheet import BOLD, EDGE, WIDTH, panel, sheet
 from kdlab.students.builders import convnet
 from kdlab.teachers import outputs
+from kdlab.training.runs import Runs
 from kdlab.training.sweep import sweep, train
 
 SIZES = (1000, 437, 360)  # of the digits; multiples that every split shares
+COUNT, EPOCHS = 4, 60
+TEACHER, STUDENT = convnet(16, 32, dropout=0.5), convnet(4, 8)
+TRAINED = Path(__file__).parent / "hidden_layers"  # by `keep`
 LAYERS = {"layer 1": "1", "layer 3": "3"}
 HINTS: dict[str, tuple[Any, float]] = {
     "similarity": (features.similarity, 1e4),
@@ -28,11 +33,13 @@ HINTS: dict[str, tuple[Any, float]] = {
 }
 
 
-def hidden_layers_explorer(count: int = 4, epochs: int = 60) -> Explorer:
+def hidden_layers_explorer(count: int = COUNT, epochs: int = EPOCHS) -> Explorer:
     """Teacher and student looking at one image, before and after hints → `Explorer`.
 
     Between their layers stands CKA. The students learn a hundred labels of the digits: before,
-    labels alone; after, also the teacher's layer 3.
+    labels alone; after, also the teacher's layer 3. As called without arguments they were trained
+    beforehand (`python tools/demos.py --measure`); with other numbers they are trained when asked
+    for.
 
     >>> explorer = hidden_layers_explorer(epochs=2)
     >>> explorer.move(layer="layer 1", image=3).answer["error"]
@@ -97,21 +104,46 @@ def _alike(tasks, students, teachers):
 
 
 def _learners(count, epochs):
-    """Tasks, their teachers, and students by hints ("before": none), trained when asked for."""
+    """Tasks, their teachers, and the students of a hint; `TRAINED` where its numbers are asked."""
+    if (count, epochs) != (COUNT, EPOCHS):
+        return train_learners(count, epochs)
+    tasks = splits("digits", count, sizes=SIZES)
+
+    @functools.cache
+    def kept(name):
+        return Runs.load(_place(name), students=[TEACHER, STUDENT], tasks=tasks)
+
+    return tasks, kept("teacher"), kept
+
+
+def train_learners(count, epochs):
+    """Tasks, their teachers, and {hints: students} as a function; hints "before": labels alone."""
     tasks = splits("digits", count, sizes=SIZES)
     few = splits("digits", count, sizes=SIZES, labels_per_class=10)
-    teachers = train(convnet(16, 32, dropout=0.5), tasks, epochs=8, batch=64)
+    teachers = train(TEACHER, tasks, epochs=8, batch=64)
     budget = dict(epochs=epochs, batch=25)
 
     @functools.cache
     def student(hints):
         if hints == "before":
-            return train(convnet(4, 8), few, **budget)
+            return train(STUDENT, few, **budget)
         distance, weight = HINTS[hints]
         objective = HiddenLoss(distance, [("3", "3")], weight)
-        return sweep(convnet(4, 8), few, teacher=teachers, **budget, objective=objective)
+        return sweep(STUDENT, few, teacher=teachers, **budget, objective=objective)
 
     return tasks, teachers, student
+
+
+def keep():
+    """Train the explorer's learners anew and keep them: half a minute."""
+    _, teachers, student = train_learners(COUNT, EPOCHS)
+    teachers.save(_place("teacher"))
+    for name in ("before", *HINTS):
+        student(name).save(_place(name))
+
+
+def _place(name):
+    return TRAINED / name.split()[0]
 
 
 @on_stage

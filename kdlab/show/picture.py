@@ -70,13 +70,19 @@ class Picture:
             raise ValueError("Picture: caption and alt must say something")
         self._figure, self.caption, self.alt = figure, caption, alt
         self.width = round(figure.get_figwidth() * figure.dpi)
-        self.png = _drawn(figure, "png")
+        # ticks come into being as it is drawn, which is later, perhaps under another style
+        self._style = {k: v for k, v in plt.rcParams.copy().items() if k != "backend"}
         plt.close(figure)
 
     @functools.cached_property
+    def png(self) -> bytes:
+        """The figure as PNG, drawn when first asked for: an explorer's next one needs only SVG."""
+        return _drawn(self._figure, "png", self._style)
+
+    @functools.cached_property
     def svg(self) -> bytes:
-        """The figure as SVG, drawn when first asked for: a moving picture needs only its PNG."""
-        return _drawn(self._figure, "svg")
+        """The figure as SVG, drawn when first asked for."""
+        return _drawn(self._figure, "svg", self._style)
 
     def __repr__(self):
         return f"Figure: {self.caption} [{self.alt}]"
@@ -93,9 +99,9 @@ class Picture:
         return {"text/html": figure, "image/png": png, "text/plain": repr(self)}
 
 
-def _drawn(figure, kind):
+def _drawn(figure, kind, style):
     buffer = io.BytesIO()
-    with plt.rc_context(DRAWING), warnings.catch_warnings():
+    with plt.rc_context(style | DRAWING), warnings.catch_warnings():
         # what a model writes may hold a letter that the font lacks: a box says so
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=kind, metadata=METADATA[kind], dpi=max(figure.dpi, DPI))

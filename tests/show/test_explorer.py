@@ -294,7 +294,7 @@ def test_the_race_pairs_the_arms_and_says_who_taught():
     race = kd.distillation_race(count=4, steps=60)
     gain = [line for line in race.answer["lines"] if line.startswith("taught − labels alone")]
     assert len(gain) == 1 and re.search(r"[+-]\d+\.\d+ ± \d", gain[0])
-    assert any(line.startswith("32 students in ") for line in race.answer["lines"])
+    assert any(line.startswith("16 students in ") for line in race.answer["lines"])
     assert races.SAME in race.move(saw=races.SAME).answer["caption"]
 
 
@@ -352,6 +352,21 @@ def test_the_table_beforehand_is_what_distilling_anew_gives():
     student = kd.distill(kd.mlp(16), teacher, task, epochs=25, batch=64)
     for name, runs in ((tradeoff.TEACHER, teacher), ("mlp 16", student)):
         assert abs(runs.last()["accuracy"].iloc[0] - first[name]) < 0.02
+
+
+def test_the_learners_beforehand_are_what_training_anew_gives():
+    tasks, teachers, kept = layers._learners(layers.COUNT, layers.EPOCHS)
+    _, anew, student = layers.train_learners(layers.COUNT, layers.EPOCHS)
+    similar = kept("similarity"), student("similarity")
+    for before, now in ((teachers, anew), similar):
+        difference = before.last()["accuracy"] - now.last()["accuracy"]
+        assert len(before) == 4 and difference.abs().max() < 0.02
+    found = [layers._alike(tasks, runs, anew)["layer 3", "layer 3"].mean for runs in similar]
+    assert abs(found[0] - found[1]) < 0.01
+    for hints in layers.HINTS:
+        assert (
+            kept(hints).last()["objective"].str.contains(layers.HINTS[hints][0].__name__).all()
+        ), hints
 
 
 class Ticking(torch.nn.Module):
