@@ -1,5 +1,5 @@
 // One explorer: native controls, which every keyboard and screen reader knows, a picture and its numbers as text.
-const DELAY = 150, PATIENCE = 15000; // milliseconds: a held key sends once; silence after this is said
+const DELAY = 80, PATIENCE = 15000; // milliseconds: a held key sends once; silence after this is said
 
 function make(tag, attributes, ...children) {
   const node = document.createElement(tag);

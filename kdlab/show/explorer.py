@@ -17,7 +17,7 @@ with needs("course", asked="Explorer", why="pictures with handles need"):
 
 HERE = Path(__file__).parent
 # seconds: messages that came while a picture was computed are all read before the next one begins
-PAUSE = 0.05
+PAUSE = 0.02
 LENGTH = 300  # characters of an entry
 HEIGHT, TEXT = 436, 16  # of a sheet for a screen of 16 to 9, which leaves a quarter for the handles
 STAGE = SHEET | {
