@@ -5,6 +5,7 @@ from .base.places import course_files as course_files
 from .base.places import locate as locate
 from .data import sums as sums
 from .data import text as text
+from .data.conversations import to_rows as to_rows
 from .data.rows import Collator as Collator
 from .data.tasks import Data as Data
 from .data.tasks import Task as Task
@@ -16,6 +17,9 @@ from .data.text import plain_text as plain_text
 from .data.tokenizers import align as align
 from .data.tokenizers import same_tokenizer as same_tokenizer
 from .evidence import metrics as metrics
+from .evidence.answers import exact_match as exact_match
+from .evidence.answers import last_number as last_number
+from .evidence.answers import pass_at_k as pass_at_k
 from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
 from .evidence.intervals import Estimate as Estimate
