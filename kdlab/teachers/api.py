@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -201,18 +201,24 @@ class APITeacher:
         temperature: float = 0.0,
         top_logprobs: int = 5,
         seed: int = 0,
+        answers: int = 1,
+        keep: Callable[[Any, Answer], Any] | None = None,
         **request: Any,
     ) -> list:
         """Continue texts, by the completions endpoint: prompts → a list of `Answer`.
 
-        top_logprobs: 0 for the text only. request: whatever else the server takes (stop, top_p, …),
-        also as extra_body; it is part of an answer's name in the cache. What is None is not sent.
+        top_logprobs: 0 for the text only. answers: how many of each prompt, with seeds that count
+        up; above 1 the temperature is above 0, and each prompt has a list of them. keep: a function
+        of the prompt and an `Answer`, asked when all have come; each prompt then has the list of
+        those for which it is true. request: whatever else the server takes (stop, top_p, …), also
+        as extra_body; it is part of an answer's name in the cache. What is None is not sent.
         """
         prompts = list(prompts) if _several(prompts) else prompts
         if not _several(prompts) or not all(isinstance(prompt, str) for prompt in prompts):
             raise TypeError(f"APITeacher: prompts must be a list of texts, got {prompts!r:.80}")
         settings = _settings(request, max_tokens, temperature, seed)
-        return self._ask_all("prompt", prompts, settings, {"logprobs": top_logprobs}, top_logprobs)
+        scores = {"logprobs": top_logprobs}
+        return self._ask_all("prompt", prompts, settings, scores, top_logprobs, answers, keep)
 
     def chat(
         self,
@@ -221,6 +227,8 @@ class APITeacher:
         temperature: float = 0.0,
         top_logprobs: int = 5,
         seed: int = 0,
+        answers: int = 1,
+        keep: Callable[[Any, Answer], Any] | None = None,
         **request: Any,
     ) -> Any:
         """Answer conversations, by the chat endpoint → a list of `Answer`.
@@ -239,23 +247,37 @@ class APITeacher:
             )
         settings = _settings(request, max_tokens, temperature, seed)
         scores = {"logprobs": True, "top_logprobs": top_logprobs}
-        return self._ask_all("messages", messages, settings, scores, top_logprobs)
+        return self._ask_all("messages", messages, settings, scores, top_logprobs, answers, keep)
 
-    def _ask_all(self, name, prompts, settings, scores, k):
+    def _ask_all(self, name, prompts, settings, scores, k, count, keep):
         whole("APITeacher", "top_logprobs", k, most=20)
+        whole("APITeacher", "answers", count, least=1)
+        if count > 1 and not settings.get("temperature", 1):
+            raise ValueError(
+                f"APITeacher: answers must be 1 at temperature 0, where all are alike, got {count}"
+            )
+        if keep is not None and not callable(keep):
+            raise TypeError(f"APITeacher: keep must be a function or None, got {keep!r:.60}")
         base = {"model": self.model, **settings, **(scores if k else {})}
-        requests = [{**base, name: prompt} for prompt in prompts]
+        seeds = [{"seed": settings["seed"] + n} if "seed" in settings else {} for n in range(count)]
+        requests = [{**base, **seed, name: prompt} for prompt in prompts for seed in seeds]
         for place, request in enumerate(requests):
             try:
                 json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
             except (TypeError, ValueError) as error:  # a set, NaN, half a character
                 raise ValueError(
-                    f"APITeacher: what prompt {place} asks must be JSON: {error}"
+                    f"APITeacher: what prompt {place // count} asks must be JSON: {error}"
                 ) from None
-        keys = [json.dumps([self.url, request], sort_keys=True) for request in requests]
+
+        def key(place, request):
+            number = 0 if "seed" in settings else place % count  # where no seed tells them apart
+            return json.dumps([self.url, request, *([number] if number else [])], sort_keys=True)
+
+        keys = [key(place, request) for place, request in enumerate(requests)]
         # the same question twice is asked once
         found = self._gather(dict(zip(keys, requests, strict=True)), k)
-        return self._report([found[key] for key in keys])
+        came = self._report([found[key] for key in keys], count)
+        return came if keep is None else _kept_of(came, prompts, count, keep)
 
     def _gather(self, requests, k):
         """For each key its `Answer`, the error of its call, or None where it was not asked."""
@@ -282,24 +304,26 @@ class APITeacher:
             finally:
                 over.set()  # after Ctrl-C: what is under way still comes into the cache
 
-    def _report(self, found):
+    def _report(self, found, count):
         """The answers, with a warning of those that say nothing; an error where not all came."""
-        answers = [one if isinstance(one, Answer) else None for one in found]
-        if mute := [i for i, one in enumerate(answers) if one and (one.refused or not one.text)]:
+        each = [one if isinstance(one, Answer) else None for one in found]
+        answers = each if count == 1 else _groups(each, count)
+        mute = [i // count for i, one in enumerate(each) if one and (one.refused or not one.text)]
+        if mute := sorted(set(mute)):
             warnings.warn(
-                f"APITeacher: of {len(found)} prompts, counted from 0, "
+                f"APITeacher: of {len(answers)} prompts, counted from 0, "
                 f"these were refused or got an empty answer: {_some(mute)}",
                 stacklevel=4,
             )
-        errors = {i: one for i, one in enumerate(found) if isinstance(one, Exception)}
+        errors = {i // count: one for i, one in enumerate(found) if isinstance(one, Exception)}
         if not errors:
             return answers
         first = min(errors.values(), key=lambda error: not _ends(error))  # what ended it
         reasons = list(dict.fromkeys(map(str, [first, *errors.values()])))[:3]
-        unasked = [i for i, one in enumerate(found) if one is None]
-        came = len(found) - len(errors) - len(unasked)
+        unasked = sorted({i // count for i, one in enumerate(found) if one is None} - set(errors))
+        came = sum(isinstance(one, Answer) for one in found)
         summary = (
-            f"Of {len(found)} prompts, counted from 0, these failed: {_some([*errors])}; "
+            f"Of {len(answers)} prompts, counted from 0, these failed: {_some([*errors])}; "
             f"not asked: {_some(unasked)}. The {came} answers that came are in this error's "
             ".answers" + (f" and in {self.cache}" if self.cache else "")
         )
@@ -389,6 +413,24 @@ class APITeacher:
         )
         problem.ends = status in POINTLESS
         return problem
+
+
+def _groups(each, count):
+    """A list of `count` for each prompt."""
+    return [each[i : i + count] for i in range(0, len(each), count)]
+
+
+def _kept_of(answers, prompts, count, keep):
+    """Of each prompt's answers those that `keep` is true for; where it fails, none is lost."""
+    groups = answers if count > 1 else _groups(answers, 1)
+    try:
+        return [
+            [answer for answer in group if keep(prompt, answer)]
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
+    except Exception as error:
+        error.answers = answers
+        raise
 
 
 def _ends(error):

@@ -1089,3 +1089,105 @@ def test_what_is_no_list_of_prompts_or_conversations_is_not_asked(given):
 def test_a_temperature_that_is_none_is_not_asked_for(temperature):
     with pytest.raises(ValueError, match="^APITeacher: temperature must be a finite number"):
         teacher("http://127.0.0.1:1/v1").complete(["x"], 1, temperature=temperature)
+
+
+# --- several answers a question, and those that pass ---
+
+
+def numbered(request):
+    """The seed as the answer, or a counter where none is sent."""
+    text = str(request.get("seed", len(numbered.asked)))
+    numbered.asked.append(request)
+    return 200, choice(text=text), {}
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked():
+    numbered.asked = []
+
+
+def texts(found):
+    return [[answer.text for answer in group] for group in found]
+
+
+def test_several_answers_have_seeds_that_count_up_and_are_kept(tmp_path):
+    with misbehaving(numbered) as (url, seen):
+        api = teacher(url, cache=tmp_path)
+        options = {"max_tokens": 2, "temperature": 1.0, "top_logprobs": 0, "seed": 5}
+        found = api.complete(["a", "b"], answers=3, **options)
+        assert texts(found) == [["5", "6", "7"]] * 2 and api.calls == len(seen) == 6
+        assert texts(api.complete(["b"], answers=3, **options)) == [["5", "6", "7"]]
+        assert [one.text for one in api.complete(["a"], **options)] == ["5"]
+        more = api.complete(["a"], answers=4, **options)
+        assert texts(more) == [["5", "6", "7", "8"]] and len(seen) == 7  # the first three are kept
+
+
+def test_without_a_seed_several_answers_are_asked_for_and_kept_apart(tmp_path):
+    with misbehaving(numbered) as (url, seen):
+        api = teacher(url, cache=tmp_path)
+        options = {"max_tokens": 2, "temperature": 1.0, "top_logprobs": 0, "seed": None}
+        found = texts(api.complete(["a"], answers=3, **options))
+        assert found == [["0", "1", "2"]]
+        assert texts(api.complete(["a"], answers=3, **options)) == found and len(seen) == 3
+        assert [one.text for one in api.complete(["a"], **options)] == ["0"] and len(seen) == 3
+
+
+def test_keep_is_asked_of_each_question_with_each_of_its_answers():
+    with misbehaving(numbered) as (url, _):
+        options = {"max_tokens": 2, "temperature": 1.0, "top_logprobs": 0, "seed": 0}
+        api = teacher(url)
+        asked = []
+
+        def even(prompt, answer):
+            asked.append((prompt, answer.text))
+            return int(answer.text) % 2 == 0
+
+        assert texts(api.complete(["a", "b"], answers=3, keep=even, **options)) == [["0", "2"]] * 2
+        assert asked == [(p, n) for p in "ab" for n in "012"]
+        one = api.complete(["a"], keep=lambda prompt, answer: False, **options)
+        assert one == [[]]
+        talk = [{"role": "user", "content": "a"}]
+        with misbehaving((200, said({"content": "7"}), {})) as (other, _):
+            chat = teacher(other).chat(
+                [talk], max_tokens=2, top_logprobs=0, keep=lambda question, answer: question == talk
+            )
+        assert texts(chat) == [["7"]]
+
+
+def test_where_keep_fails_no_answer_is_lost():
+    def broken(prompt, answer):
+        raise KeyError(prompt)
+
+    with misbehaving(numbered) as (url, _), pytest.raises(KeyError) as raised:
+        teacher(url).complete(
+            ["a"], max_tokens=2, temperature=1.0, top_logprobs=0, answers=2, keep=broken
+        )
+    assert texts(raised.value.answers) == [["0", "1"]]
+
+
+def test_a_failure_among_several_answers_names_the_prompt_and_keeps_the_others():
+    def reply(request):
+        if request["prompt"] == "b" and request["seed"] == 1:
+            return 400, {"error": {"message": "no"}}, {}
+        return numbered(request)
+
+    with misbehaving(reply) as (url, _), pytest.raises(ConnectionError) as raised:
+        teacher(url).complete(
+            ["a", "b", "c"], max_tokens=2, temperature=1.0, top_logprobs=0, answers=2
+        )
+    assert "Of 3 prompts, counted from 0, these failed: 1" in str(raised.value)
+    first, second, third = raised.value.answers
+    assert texts([first, third]) == [["0", "1"]] * 2
+    assert second[0].text == "0" and second[1] is None
+
+
+def test_what_several_answers_cannot_be_is_told_before_anything_is_asked():
+    with misbehaving((200, GOOD, {})) as (url, seen):
+        api = teacher(url)
+        with pytest.raises(ValueError, match="answers must be 1 at temperature 0"):
+            api.complete(["a"], max_tokens=2, answers=2)
+        with pytest.raises(ValueError, match="answers must be a whole number"):
+            api.complete(["a"], max_tokens=2, answers=0)
+        with pytest.raises(TypeError, match="keep must be a function"):
+            api.complete(["a"], max_tokens=2, keep="right")
+        assert seen == []
