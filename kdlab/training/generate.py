@@ -28,6 +28,7 @@ def completions(
     pad: int | None = None,
     seed: int = 0,
     batch: int = 32,
+    top_p: float = 1.0,
 ) -> dict[str, Tensor]:
     """What a causal language model writes after each prompt, as a batch.
 
@@ -40,14 +41,15 @@ def completions(
     padded on either side (without a mask all of it is read; lists of any lengths need no padding).
     A row is its prompt, what was written and then padding; labels are −100 except on what was
     written, of which the first end-of-text token is the last. temperature 0 is greedy, or the best
-    of num_beams; top_k 0 leaves every token possible. eos: id or ids that end a text, by default
-    those of the model's generation config, of which nothing else is used; () never ends. pad: the
-    id that fills masked places. batch: prompts at a time; prompt i draws the same for a seed
-    whatever the batch (up to rounding in the logits), and no global random state is used. The model
-    answers in eval mode, with its mode restored. Raises ValueError where a prompt is empty, holds
-    an unknown id or leaves no room for max_new_tokens within the model's `positions`, and for
-    RoBERTa and its like, whose positions transformers' generate numbers wrongly. Source of the
-    draw: the Gumbel-max trick (Maddison, Tarlow, Minka 2014).
+    of num_beams; top_k 0 and top_p 1 leave every token possible, below 1 the fewest of the
+    likeliest that hold top_p of the softened probability (Holtzman and others 2020). eos: id or ids
+    that end a text, by default those of the model's generation config, of which nothing else is
+    used; () never ends. pad: the id that fills masked places. batch: prompts at a time; prompt i
+    draws the same for a seed whatever the batch (up to rounding in the logits), and no global
+    random state is used. The model answers in eval mode, with its mode restored. Raises ValueError
+    where a prompt is empty, holds an unknown id or leaves no room for max_new_tokens within the
+    model's `positions`, and for RoBERTa and its like, whose positions transformers' generate
+    numbers wrongly. Source of the draw: the Gumbel-max trick (Maddison, Tarlow, Minka 2014).
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> sizes = dict(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)
@@ -60,6 +62,7 @@ def completions(
     number("completions", "temperature", temperature, low=0)
     whole("completions", "max_new_tokens", max_new_tokens, least=1)
     whole("completions", "top_k", top_k)
+    number("completions", "top_p", top_p, above=0, high=1)
     whole("completions", "num_beams", num_beams, least=1)
     whole("completions", "seed", seed)
     whole("completions", "batch", batch, least=1)
@@ -75,7 +78,11 @@ def completions(
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             places = range(start, start + len(part))
-            draw = [_draw(temperature, top_k, seed, places, model.device)] if temperature else []
+            draw = (
+                [_draw(temperature, top_k, top_p, seed, places, model.device)]
+                if temperature
+                else []
+            )
             texts += _written(model, part, max_new_tokens, num_beams, eos, draw)
     pairs = list(zip(rows, texts, strict=True))
     labels = [torch.cat([torch.full_like(row, -100), text]) for row, text in pairs]
@@ -133,13 +140,15 @@ class OnPolicy:
 
         u ~ Uniform(0, 1);   u < share: y ~ p_student(· | x),   otherwise the y of the data
 
-    share: λ in [0, 1]. A row's prompt x is what stands before its first label other than −100 (all
-    of it where no label counts), or its first prompt_length tokens, as for plain text.
-    max_new_tokens, temperature, eos, pad: as in `completions`. long_prompts: what becomes of a
-    prompt that leaves no room for max_new_tokens: "error", a ValueError; "truncate", its last
-    tokens that leave room are the prompt; "skip", the row stays as the data has it, and where every
-    row does, the batch itself. Room: the student's `positions`, or the attribute `positions` where
-    that is smaller, which `DistillationTrainer` sets for the teacher, who reads the same text.
+    share: λ in [0, 1]; u is drawn once for each batch, or with per="row" once for each row, so that
+    a batch holds texts of both kinds. A row's prompt x is what stands before its first label other
+    than −100 (all of it where no label counts), or its first prompt_length tokens, as for plain
+    text. max_new_tokens, temperature, top_k, top_p, eos, pad: as in `completions`. long_prompts:
+    what becomes of a prompt that leaves no room for max_new_tokens: "error", a ValueError;
+    "truncate", its last tokens that leave room are the prompt; "skip", the row stays as the data
+    has it, and where every row does, the batch itself. Room: the student's `positions`, or the
+    attribute `positions` where that is smaller, which `DistillationTrainer` sets for the teacher,
+    who reads the same text.
 
     Called as on_policy(student, batches, step) with the micro-batches of one optimiser's step, each
     {"input_ids", "attention_mask", "labels"} (B, L) padded on either side (without a mask none of
@@ -163,6 +172,9 @@ class OnPolicy:
         pad: int | None = None,
         seed: int = 0,
         long_prompts: str = "error",
+        top_k: int = 0,
+        top_p: float = 1.0,
+        per: str = "batch",
     ) -> None:
         self.share = arguments.share("OnPolicy", "share", share)
         self.seed = whole("OnPolicy", "seed", seed)
@@ -171,10 +183,13 @@ class OnPolicy:
         self.prompt_length, self.positions = prompt_length, None
         options = ["error", "truncate", "skip"]
         self.long_prompts = one_of("OnPolicy", "long_prompts", long_prompts, options)
+        self.per = one_of("OnPolicy", "per", per, ["batch", "row"])
         eos, pad = _given_ends("OnPolicy", eos, pad)
         self.options = {
             "max_new_tokens": whole("OnPolicy", "max_new_tokens", max_new_tokens, least=1),
             "temperature": number("OnPolicy", "temperature", temperature, low=0),
+            "top_k": whole("OnPolicy", "top_k", top_k),
+            "top_p": number("OnPolicy", "top_p", top_p, above=0, high=1),
             "eos": eos,
             "pad": pad,
         }
@@ -185,16 +200,20 @@ class OnPolicy:
         mixed = []
         for index, batch in enumerate(batches):
             rng = np.random.default_rng((self.seed, step, index))
-            if rng.random() < self.share:
+            count = len(batch["input_ids"]) if self.per == "row" else 1
+            own = rng.random(count) < self.share
+            if own.any():
                 student = unwrapped("OnPolicy", model)
-                batch = self._own(student, batch, int(rng.integers(2**63)))
+                batch = self._own(student, batch, own, int(rng.integers(2**63)))
             mixed.append(batch)
         return mixed
 
-    def _own(self, model, batch, seed):
-        """The batch with the student's text behind each prompt; a skipped row as it came."""
+    def _own(self, model, batch, own, seed):
+        """The batch with the student's text behind each prompt that is its own; else as it came."""
         rows, room = token_rows("OnPolicy: batch", batch), self._room(model)
-        prompts = [self._prompt(i, *row, room) for i, row in enumerate(rows)]
+        prompts = [
+            self._prompt(i, *row, room) if own[i % len(own)] else None for i, row in enumerate(rows)
+        ]
         answered = [i for i, prompt in enumerate(prompts) if prompt is not None]
         if not answered:
             return batch
@@ -307,20 +326,28 @@ def _plain(model):
             module.generation_config = own
 
 
-def _draw(temperature, top_k, seed, rows, device):
+def _draw(temperature, top_k, top_p, seed, rows, device):
     """A logits processor after which argmax is a draw, each row's noise its own generator's."""
     seeds = [int(np.random.SeedSequence((seed, row)).generate_state(1)[0]) for row in rows]
     generators = [torch.Generator(device).manual_seed(s) for s in seeds]
+    nucleus = None
+    if top_p < 1:
+        from transformers import TopPLogitsWarper
+
+        nucleus = TopPLogitsWarper(top_p)
 
     def draw(input_ids, logits):
         if top_k:
             logits = logits.masked_fill(
                 logits < logits.topk(min(top_k, logits.shape[-1])).values[:, -1:], -math.inf
             )
+        logits = logits / temperature
+        if nucleus is not None:
+            logits = nucleus(input_ids, logits)
         noise = [
             torch.empty_like(z).exponential_(generator=g)
             for z, g in zip(logits, generators, strict=True)
         ]
-        return logits / temperature - torch.stack(noise).log()
+        return logits - torch.stack(noise).log()
 
     return draw

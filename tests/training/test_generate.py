@@ -184,23 +184,40 @@ def test_without_a_pad_token_the_end_fills_masked_places(monkeypatch):
         assert end not in row[len(prompt) : -1]
 
 
-@pytest.mark.parametrize("T,top_k", [(1.0, 0), (2.5, 0), (0.5, 3)])
-def test_tokens_come_as_often_as_the_model_says(T, top_k):
+def nucleus(p, top_p):
+    """The fewest of the likeliest that hold top_p of the probability, by hand, summing to 1."""
+    order, kept, held = sorted(range(len(p)), key=lambda i: -p[i]), [], 0.0
+    for i in order:
+        if held < top_p or top_p == 1:
+            kept.append(i)
+        held += p[i]
+    total = sum(p[i] for i in kept)
+    return [p[i] / total if i in kept else 0.0 for i in range(len(p))]
+
+
+@pytest.mark.parametrize(
+    "T,top_k,top_p", [(1.0, 0, 1.0), (2.5, 0, 1.0), (0.5, 3, 1.0), (1.5, 0, 0.7), (1.0, 4, 0.6)]
+)
+def test_tokens_come_as_often_as_the_model_says(T, top_k, top_p):
     model, count, expected = tiny(vocab_size=5, initializer_range=0.3), 2000, {}
     model.generation_config = GenerationConfig(**LOUD)
     for first in range(5):
         z = model(torch.tensor([[3, 1, first]])).logits[0].detach() / T
         if top_k:
             z[z < z.sort(descending=True).values[:, top_k - 1 : top_k]] = -math.inf
-        p, q = z.softmax(-1)[1:].tolist()
+        p, q = (nucleus(row, top_p) for row in z.softmax(-1)[1:].tolist())
         expected |= {
             (first, second): count * p[first] * q[second]
             for second in range(5)
             if p[first] * q[second]
         }
-    found = completions(model, [[3, 1]] * count, 2, T, top_k=top_k, eos=(), batch=1000, seed=1)
+    cut = dict(top_k=top_k, top_p=top_p)
+    found = completions(model, [[3, 1]] * count, 2, T, **cut, eos=(), batch=1000, seed=1)
     found = Counter(map(tuple, learnt(found)))
-    assert len(expected) == (top_k or 5) ** 2 and set(found) <= set(expected)
+    most = (top_k or 5) ** 2
+    assert (len(expected) == most if top_p == 1 else 1 < len(expected) < most) and set(
+        found
+    ) <= set(expected)
     assert chisquare([found[pair] for pair in expected], list(expected.values())).pvalue > 1e-3
     assert model.generation_config.to_diff_dict() == GenerationConfig(**LOUD).to_diff_dict()
 
@@ -293,6 +310,25 @@ def test_the_share_of_own_text():
         len(set(run)) > 4 and own(0.3, range(190, 200)) == run[190:]
     )  # a resumed run draws the same
     assert set(own(0, range(50))) == {(False,) * 3} and set(own(1, range(50))) == {(True,) * 3}
+
+
+def test_a_share_of_each_batch_s_rows_is_own_text_where_it_is_asked_for():
+    model, batch = counter(), padded([[1]] * 4, "right", responses=[[9]] * 4)
+
+    def own(share, steps):
+        found = []
+        for step in steps:
+            (mixed,) = OnPolicy(share, 1, seed=4, per="row")(model, [batch], step)
+            assert (mixed["labels"][:, 0] == -100).all()
+            found.append(tuple((mixed["labels"][:, 1] == 2).tolist()))
+            assert (mixed["labels"][:, 1] != 2).eq(mixed["labels"][:, 1] == 9).all()
+        return found
+
+    run = own(0.3, range(100))
+    for column in [sum(run, ()), *zip(*run, strict=True)]:
+        assert binomtest(sum(column), len(column), 0.3).pvalue > 1e-3
+    assert len(set(run)) > 6 and own(0.3, range(90, 100)) == run[90:]
+    assert set(own(0, range(20))) == {(False,) * 4} and set(own(1, range(20))) == {(True,) * 4}
 
 
 def test_own_text_depends_on_seed_step_and_place_only():
