@@ -64,6 +64,7 @@ from .losses.own import OwnLoss as OwnLoss
 from .losses.protocol import Objective as Objective
 from .losses.rationale import rationale_loss as rationale_loss
 from .losses.refined import DKDLoss as DKDLoss
+from .losses.sampled import SampledReverseKL as SampledReverseKL
 from .losses.softmax import log_softmax as log_softmax
 from .losses.uld import mask_padding as mask_padding
 from .losses.uld import uld as uld

@@ -248,6 +248,7 @@ RIGHT = {
         "metrics": ["reads_3"],
     },
     "SquaredError": lambda: {"alpha": 0.9},
+    "SampledReverseKL": lambda: {"baseline": "mean", "temperature": 1.0},
     "TokenLoss": lambda: {
         "divergence": kd.forward_kl,
         "alpha": 1.0,

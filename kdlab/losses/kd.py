@@ -81,6 +81,7 @@ class Distilling(Objective):
     """
 
     temperature: Any
+    below_zero = False  # whether a row may be: an estimate of a divergence may, a divergence not
 
     @property
     def weights(self) -> tuple[Any, Any]:
@@ -142,7 +143,7 @@ class Distilling(Objective):
         self.check(student_logits, labels, mask)
         student_logits, teacher_logits = check_logits(name, student_logits, teacher_logits, mask)
         terms = self.rows(student_logits, teacher_logits, labels, mask)
-        return reduce_rows(name, terms["loss"], mask, reduction)
+        return reduce_rows(name, terms["loss"], mask, reduction, below_zero=self.below_zero)
 
     def counts(self, labels: Tensor, mask: Tensor | None) -> Tensor:
         """Which rows count (...): those of the mask, without one those that have a label."""
