@@ -87,6 +87,7 @@ from .teachers import sparse as sparse
 from .teachers.api import APITeacher as APITeacher
 from .teachers.api import to_ids as to_ids
 from .teachers.api import to_top_k as to_top_k
+from .teachers.base import WithoutAdapter as WithoutAdapter
 from .teachers.live import EMA as EMA
 from .teachers.live import Peers as Peers
 from .teachers.outputs import each as each

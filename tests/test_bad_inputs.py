@@ -84,6 +84,12 @@ def words(letters):
     )
 
 
+def adapted():
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(llama(), LoraConfig(target_modules=["q_proj"]))
+
+
 def trainer():
     return {
         "model": llama(),
@@ -255,6 +261,7 @@ RIGHT = {
         "temperature": 1.0,
         "scale": "T2",
     },
+    "WithoutAdapter": lambda: {"student": adapted()},
     "accuracy": lambda: {"logits": z(3, 4), "labels": torch.tensor([0, 1, 2])},
     "agreement": lambda: {"logits": z(3, 4), "other": z(3, 4)},
     "align": lambda: {"student_offsets": [(0, 2), (2, 5)], "teacher_offsets": [(0, 5)]},

@@ -91,6 +91,18 @@ def writer(seed=0):
     )
 
 
+def adapted():
+    """The writer with an adapter that adds something, and has dropout of its own."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=["c_attn"], lora_dropout=0.5, fan_in_fan_out=True)
+    model = get_peft_model(writer(), config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.ones_(weight)
+    return model
+
+
 WINDOWS = torch.arange(96).view(2, 48) % 11
 
 
@@ -153,6 +165,7 @@ READERS = {
     "distill": (network, lambda m: results(kd.distill(kd.mlp(4), m, task(), epochs=1))),
     "sweep": (network, lambda m: results(kd.sweep(kd.mlp(4), task(), teacher=m, epochs=1))),
     "HiddenLoss.prepare": (network, hint),
+    "WithoutAdapter.__init__": (adapted, lambda m: kd.WithoutAdapter(m)(WINDOWS).logits),
     "temperature_explorer": (
         network,
         lambda m: FOUND["temperature_explorer"](task(), m, network()).answer["lines"],
