@@ -93,6 +93,7 @@ from .teachers.live import Peers as Peers
 from .teachers.outputs import each as each
 from .teachers.outputs import ensemble as ensemble
 from .teachers.outputs import shuffle_wrong_classes as shuffle_wrong_classes
+from .teachers.prompted import Prompted as Prompted
 from .teachers.rationales import Rationales as Rationales
 from .teachers.server import serve as serve
 from .training.config import DistillationConfig as DistillationConfig

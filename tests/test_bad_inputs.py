@@ -261,6 +261,7 @@ RIGHT = {
         "temperature": 1.0,
         "scale": "T2",
     },
+    "Prompted": lambda: {"teacher": llama(), "prompt": [1, 2]},
     "WithoutAdapter": lambda: {"student": adapted()},
     "accuracy": lambda: {"logits": z(3, 4), "labels": torch.tensor([0, 1, 2])},
     "agreement": lambda: {"logits": z(3, 4), "other": z(3, 4)},

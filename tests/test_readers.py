@@ -187,6 +187,9 @@ READERS = {
     "DistillationTrainer.__init__": (writer, trainer),
 }
 NO_READERS = {
+    "a module around the teacher, whose mode is its own: the trainer sets it": [
+        "Prompted.__init__",
+    ],
     "takes layers or logits, no model": [
         "Objective.rows",
         "HiddenLoss.rows",
