@@ -12,10 +12,32 @@ from kdlab.base.lab import device
 from kdlab.base.repeats import fresh
 from kdlab.base.wrapped import evaluating
 from kdlab.lessons.language import batch
-from kdlab.losses.encoders import Encoder, EncoderLoss, find_encoder
+from kdlab.losses.encoders import Encoder, EncoderLoss
 
 LENGTH, BATCH = 24, 16  # tokens of a text, texts of a step
 PARTS = ("query", "key", "value")
+
+
+def classifier(name: str, data: str) -> tuple[nn.Module, Any]:
+    """A teacher and its tokenizer; for other data than its own, with a new head, trained on them.
+
+    Then 4,000 labelled texts of the data are needed."""
+    teacher, tokenizer = kd.text_classifier(name)
+    if data == "docstrings" and teacher.config.num_labels == len(kd.text.FIELDS):
+        return teacher, tokenizer
+    texts = kd.load_text(data, 99, (4000, 0, 1))["train"]
+    classes = len(texts.features["label"].names)
+    teacher, _ = kd.text_classifier(name, num_labels=classes, ignore_mismatched_sizes=True)
+    rows = encoded(tokenizer, texts)
+    kd.fit(
+        teacher,
+        [{k: rows[k][i].cpu() for k in (*inputs(rows), "labels")} for i in range(len(texts))],
+        objective=kd.HardLabels(),
+        epochs=3,
+        batch=32,
+        lr=4e-4,
+    )
+    return teacher, tokenizer
 
 
 def encoded(tokenizer: Any, part: Any) -> dict[str, Any]:
@@ -159,17 +181,18 @@ def epochs(rows: dict[str, Any], count: float) -> int:
     return round(count * (len(rows["labels"]) // BATCH))
 
 
-def attention(model: nn.Module, rows: dict[str, Any]) -> Tensor:
-    """How much the first token attends to each in the last block, a mean over heads: (N, L)."""
-    encoder = find_encoder("attention", model)
-    query, key = (encoder.name(part, -1) for part in ("query", "key"))
-    with kd.tap(model, [query, key]) as seen:
-        answers(model, rows)
-    from kdlab.losses.encoders import attention_scores
+def rests_on(model: nn.Module, tokenizer: Any, text: str) -> tuple[list, Tensor]:
+    """([(word, share)], the probabilities of all classes) for one text.
 
-    scores = attention_scores(seen[query], seen[key], encoder.heads)
-    padding = rows["attention_mask"][:, None, None] == 0
-    return scores.masked_fill(padding, -torch.inf).softmax(-1)[:, :, 0].mean(1)
+    The share is what the answer's probability loses when the word is left out; negative where it
+    gains."""
+    words = text.split()[:LENGTH]
+    without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
+    rows = encoded(tokenizer, {"text": [text, *without], "label": [0] * (len(words) + 1)})
+    shares = answers(model, rows).softmax(-1).cpu()
+    said = shares[0].argmax()
+    lost = (shares[0, said] - shares[1:, said]).tolist()
+    return list(zip(words, lost, strict=True)), shares[0]
 
 
 def bag_of_words(train: dict[str, Any], test: dict[str, Any], tokenizer: Any) -> float:

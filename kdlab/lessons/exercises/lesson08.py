@@ -419,4 +419,4 @@ EXERCISES = (
     ),
 )
 
-QUESTIONS = {}
+QUESTIONS: dict[str, Question] = {}
