@@ -419,4 +419,22 @@ EXERCISES = (
     ),
 )
 
-QUESTIONS: dict[str, Question] = {}
+QUESTIONS = {
+    "08.a": Question(
+        "The teacher answers three in four docstrings rightly. Two of its four blocks are "
+        "thrown away, and nothing is trained. How many of 100 does it still get?",
+        ("about 20", "about 45", "about 70"),
+        2,
+        "Each block adds a little to what the tokens already say, so a block that is missing takes "
+        "little away. With a single block left the fall is deep.",
+    ),
+    "08.b": Question(
+        "A narrow student with random weights learns 500 texts from the teacher's hidden layers. "
+        "A bag of words learns the same 500 without any teacher. Who answers more test texts "
+        "rightly?",
+        ("the student", "the bag of words", "it depends on how long the student is trained"),
+        2,
+        "For the first epochs the bag is far ahead, and with the layer map the student passes it "
+        "later. A comparison at one budget would have told you the one or the other.",
+    ),
+}
