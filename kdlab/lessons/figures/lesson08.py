@@ -23,7 +23,7 @@ from kdlab.show.sheet import (
 ROLES = {  # signal of benchmarks/encoders.py: role
     "labels": "control",
     "logits": "student",
-    "layer map": "teacher",
+    "layer map": "also",
     "relations": "also",
 }
 PANELS = {  # student: title
@@ -140,8 +140,8 @@ def over_epochs(table, mine, whose):
         "rates. Epoch 0: cut, not trained. Diamonds: your own sample, by logits where blocks are "
         f"copied and by relations where weights are drawn. {whose}",
         alt="Copied blocks begin high and stand close to the teacher within an epoch or two. The "
-        "narrow students begin at the bottom; those taught by hidden layers cross the line of the "
-        "bag of words late, those taught by logits or labels stay below it.",
+        "narrow students begin at the bottom. The layer map's crosses the line of the bag of words "
+        "late, the one by relations reaches it, those by logits or labels stay below.",
     )
 
 
@@ -203,7 +203,7 @@ def _fitted(text, wide):
 def kept(found, size):
     """Accuracy against parameters. found {name: Estimate or number}; size {name: parameters}."""
     figure, canvas = sheet(330)
-    ax = panel(figure, EDGE + 50, 54, WIDTH - 2 * EDGE - 260, 220)
+    ax = panel(figure, EDGE + 50, 54, WIDTH - 2 * EDGE - 150, 220)
     ax.grid(True, axis="both")
     marks = {"teacher": ("P", GREEN), "half as wide": ("D", ORANGE)}
     for name, value in found.items():
@@ -217,7 +217,7 @@ def kept(found, size):
     ax.set_xlim(0, 1.05 * max(size.values()) / 1e6)
     canvas.text(EDGE, 36, "accuracy on test (%)", color=MUTED)
     canvas.text(
-        EDGE + 50 + (WIDTH - 2 * EDGE - 260) / 2,
+        EDGE + 50 + (WIDTH - 2 * EDGE - 150) / 2,
         318,
         "million parameters",
         color=MUTED,
