@@ -15,6 +15,7 @@ from kdlab.lessons.language import batch
 from kdlab.losses.encoders import Encoder, EncoderLoss
 
 LENGTH, BATCH = 24, 16  # tokens of a text, texts of a step
+OWN = 4000  # labelled texts for a teacher of other data
 PARTS = ("query", "key", "value")
 
 
@@ -25,7 +26,7 @@ def classifier(name: str, data: str) -> tuple[nn.Module, Any]:
     teacher, tokenizer = kd.text_classifier(name)
     if data == "docstrings" and teacher.config.num_labels == len(kd.text.FIELDS):
         return teacher, tokenizer
-    texts = kd.load_text(data, 99, (4000, 0, 1))["train"]
+    texts = kd.load_text(data, 99, (OWN, 0, 1))["train"]
     classes = len(texts.features["label"].names)
     teacher, _ = kd.text_classifier(name, num_labels=classes, ignore_mismatched_sizes=True)
     rows = encoded(tokenizer, texts)
@@ -91,7 +92,8 @@ def narrow(teacher: nn.Module, seed: int) -> nn.Module:
     config: Any = copy.deepcopy(teacher.config)
     config.num_hidden_layers //= 2
     config.hidden_size //= 2
-    config.intermediate_size //= 2
+    inner = "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim"
+    setattr(config, inner, getattr(config, inner) // 2)  # DistilBERT's has another name
     torch.manual_seed(fresh(seed))
     return type(teacher)(config).to(device())
 

@@ -109,3 +109,29 @@ def test_a_bag_of_words_reads_the_tokens_that_students_see(known):
 def test_there_are_ten_wrong_answers_or_more_an_exercise():
     assert all(len(e.mistakes) >= 10 for e in lesson08.EXERCISES)
     assert exercises.lesson08 is lesson08
+
+
+def test_another_family_of_encoders_is_cut_narrowed_and_taught(texts):
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    sizes = dict(dim=16, hidden_dim=32, n_heads=2, n_layers=4, num_labels=8)
+    teacher = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=2048, **sizes)).eval()
+    assert len(lesson08.cut(teacher, [0, 2]).distilbert.transformer.layer) == 2
+    small = encoders.narrow(teacher, 0)
+    assert small.distilbert.transformer.layer[0].ffn.lin1.weight.shape == (16, 8)
+    hidden = encoders.Relating(lesson08.relate, lesson08.relation_kl)
+    pair = encoders.Pair(small, hidden, teacher)
+    assert encoders.lesson(texts["train"], kd.KDLoss(2), teacher, pair.hidden)(pair, 0).isfinite()
+
+
+def test_other_data_give_the_teacher_a_new_head_and_train_it(tmp_path, monkeypatch):
+    from datasets import Value
+
+    rows = kd.load_text("docstrings", 0, (4000, 0, 600))
+    for part in ("train", "test"):
+        here = rows[part].filter(lambda row: row["label"] < 3)
+        here = here.cast_column("label", Value("int64"))  # three classes, without names
+        here.to_parquet(str(tmp_path / f"{part}.parquet"))
+    monkeypatch.setattr(encoders, "OWN", 64)
+    teacher, tokenizer = encoders.classifier("docs_bert", str(tmp_path))
+    assert teacher.config.num_labels == 3 and not teacher.training

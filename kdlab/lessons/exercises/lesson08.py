@@ -13,7 +13,8 @@ from kdlab.lessons.exercises import Exercise, Question
 def cut(teacher, blocks):
     """A copy of the teacher with these of its blocks alone, ready to be read."""
     student = copy.deepcopy(teacher)
-    encoder = student.base_model.encoder
+    base = student.base_model
+    encoder = base.encoder if hasattr(base, "encoder") else base.transformer  # DistilBERT's
     encoder.layer = nn.ModuleList(encoder.layer[i] for i in blocks)
     student.config.num_hidden_layers = len(blocks)
     return student.eval()

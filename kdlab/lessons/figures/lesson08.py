@@ -91,7 +91,7 @@ def rests_on(rows, names, caption, alt, right=None, title=None):
         y = top + tall * i
         canvas.text(EDGE, y + 26, name, fontsize=14, fontweight=BOLD, color=INK)
         _words(canvas, words, y + 58)
-        _fields(figure, canvas, shares, names, right, y + 14)
+        _fields(canvas, shares, names, right, y + 14)
     return Picture(figure, caption, alt)
 
 
@@ -106,11 +106,13 @@ def _words(canvas, words, y, left=EDGE, right=560, size=17):
         x += wide + 11
 
 
-def _fields(figure, canvas, shares, names, right, top, left=720, tall=20, wide=170):
+def _fields(canvas, shares, names, right, top, left=720, tall=20, wide=170):
     shares = np.asarray(shares, dtype=float)
     said = int(shares.argmax())
-    for c, (name, share) in enumerate(zip(names, shares, strict=True)):
-        y = top + tall * c
+    shown = sorted(np.argsort(-shares, kind="stable")[:8])  # of many fields the likeliest
+    for row, c in enumerate(shown):
+        name, share = names[c], shares[c]
+        y = top + tall * row
         strong = c == said
         colour = (BLUE if right in (None, said) else VERMILLION) if strong else GREY
         rectangle(canvas, left, y, max(wide * share, 1.5), tall - 6, facecolor=colour)
