@@ -17,7 +17,7 @@ from kdlab.lessons.predict import questions
 LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 HEADINGS = ["Takeaways", "Check yourself", "Further reading"]
 # lessons in the second edition's form; the others follow
-SECOND = {"00", "01", "02", "03", "04", "05", "06", "07", "09", "10"}
+SECOND = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10"}
 NBVAL_OFF = re.compile(
     r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE
 )

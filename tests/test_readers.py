@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import kdlab as kd
-from kdlab.lessons import language
+from kdlab.lessons import encoders, language
 
 NAMES = {
     "model",
@@ -103,6 +103,27 @@ def adapted():
     return model
 
 
+def reader():
+    """An encoder that classifies, and draws in train mode."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=2)
+    drops = dict(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5, initializer_range=0.5)
+    config = BertConfig(vocab_size=11, num_labels=3, **sizes, **drops)
+    return BertForSequenceClassification(config)
+
+
+def spelt(texts, max_length, **_):
+    """A tokenizer of the letters b to k, padded with a."""
+    ids = [[ord(c) - ord("a") for c in text.replace(" ", "")][:max_length] for text in texts]
+    return {
+        "input_ids": [row + [0] * (max_length - len(row)) for row in ids],
+        "attention_mask": [[1] * len(row) + [0] * (max_length - len(row)) for row in ids],
+    }
+
+
+TEXTS = encoders.encoded(spelt, {"text": ["bcd ef", "gh"] * 8, "label": [0, 2] * 8})
 WINDOWS = torch.arange(96).view(2, 48) % 11
 
 
@@ -183,6 +204,13 @@ READERS = {
     "measures": (writer, lambda m: language.measures(m, {"test": WINDOWS})(m)),
     "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),
     "shaded": (writer, lambda m: language.shaded(m, Letters, WINDOWS[0])),
+    "answers": (reader, lambda m: encoders.answers(m, TEXTS)),
+    "accuracy": (reader, lambda m: encoders.accuracy(m, TEXTS)),
+    "rests_on": (reader, lambda m: encoders.rests_on(m, spelt, "bcd ef gh")),
+    "lesson": (
+        reader,
+        lambda m: encoders.lesson(TEXTS, kd.KDLoss(), m)(reader().eval(), 0).detach(),
+    ),
     "fusible": (writer, lambda m: FOUND["fusible"](m, writer(1), None)),
     "DistillationTrainer.__init__": (writer, trainer),
 }
@@ -195,6 +223,7 @@ NO_READERS = {
         "HiddenLoss.rows",
         "LayerMap.rows",
         "Relations.rows",
+        "Relating.rows",
         "SquaredError.rows",
         "SquaredError.__call__",
         "fitnets",
@@ -217,6 +246,9 @@ NO_READERS = {
         "EncoderLoss.prepare",
         "LayerMap.fit",
         "Relations.fit",
+        "Relating.fit",
+        "Pair.__init__",
+        "narrow",
         "threads_for",
         "parameters",
         "positions",
