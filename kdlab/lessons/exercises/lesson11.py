@@ -180,7 +180,8 @@ QUESTIONS = {
         "What is the teacher's text worth, as plain text, against as much human text?",
         ("more: it is cleaner", "as much", "less"),
         2,
-        "Half a million parameters write with mistakes, and a student believes all of them.",
+        "Half a million parameters write with mistakes, and a student believes all of them. So it "
+        "was on these four fields; others could not tell.",
     ),
     "11.c": Question(
         "Taught on what the teacher writes from nothing, how does the student do on one field?",

@@ -137,7 +137,7 @@ def over_epochs(table, mine, whose):
         columns=2,
         ceiling=("teacher", over_samples(table, "teacher", "itself")),
         dots={shown[student]: found for student, found in mine.items() if student in shown},
-        caption="Means over four samples of 500 texts; bands are 95 % intervals over samples (the "
+        caption="Means over six samples of 500 texts; bands are 95 % intervals over samples (the "
         "teacher is always the same), from benchmarks/encoders.py, each arm at the better of two "
         "rates. Epoch 0: cut, not trained. Diamonds: your own sample, by logits where blocks are "
         f"copied and by relations where weights are drawn. {whose}",
