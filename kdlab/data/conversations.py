@@ -75,6 +75,11 @@ def to_rows(
                     'too_long="cut" cuts it behind, "drop" leaves it out'
                 )
             ids, learnt = ids[:max_length], learnt[:max_length]
+        if not any(learnt):  # a loss that asks the teacher alone would learn the whole row
+            raise ValueError(
+                f"{what} must hold a token that is learnt, got none of {len(ids)}; "
+                "is an answer empty, or behind max_length?"
+            )
         ids, learnt = torch.tensor(ids), torch.tensor(learnt, dtype=torch.bool)
         found.append({"input_ids": ids, "labels": torch.where(learnt, ids, -100)})
     if not found:

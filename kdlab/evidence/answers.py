@@ -9,7 +9,9 @@ from torch import Tensor
 
 from kdlab.base.arguments import listed, whole
 
-NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?|[-−]?\.\d+")
+# a sign stands before no word, number or bracket: 10-12 is a range; commas part thousands alone
+SIGN, DIGITS = r"(?:(?<![\w.)])[-−][$€£]?)?", r"\d{1,3}(?:,\d{3})+(?!\d)|\d+"
+NUMBER = re.compile(rf"{SIGN}(?:(?:{DIGITS})(?:\.\d+)?|\.\d+)")
 
 
 def last_number(text: str) -> str | None:
@@ -26,7 +28,7 @@ def last_number(text: str) -> str | None:
     found = NUMBER.findall(text.rsplit("####", 1)[-1])
     if not found:
         return None
-    number = found[-1].replace(",", "").replace("−", "-")
+    number = re.sub("[,$€£]", "", found[-1]).replace("−", "-")
     if "." in number:
         number = number.rstrip("0").rstrip(".")
     sign, digits = ("-", number[1:]) if number.startswith("-") else ("", number)

@@ -38,6 +38,11 @@ class Objective:
         return True
 
     @property
+    def own_text(self) -> bool:
+        """Whether it is right only on text that the student has just drawn."""
+        return False
+
+    @property
     def one_vocabulary(self) -> bool:
         """Whether student and teacher answer with the same classes in the same order."""
         return True

@@ -25,7 +25,8 @@ class SampledReverseKL(Distilling):
     drawn, for student and teacher alike.
 
     Called as `TokenLoss`, with logits (..., V) and labels (...), the tokens that the *student*
-    wrote (`OnPolicy(share=1)`), −100 where none counts: on another's text it is no KL. Sources:
+    wrote, −100 where none counts: on another's text it is no KL. So the trainer asks for
+    `OnPolicy(share=1)`, drawn as here; its eval_loss, on the data's text, means nothing. Sources:
     Williams 1992; as distillation Gu, Dong, Wei, Huang 2024, eq. 5 and 6, of one step.
 
     >>> z, y = torch.zeros(3, 4, requires_grad=True), torch.tensor([0, 2, -100])
@@ -36,6 +37,7 @@ class SampledReverseKL(Distilling):
     """
 
     weights = (1.0, 0.0)
+    own_text = True
     below_zero = True  # a single token's −r, not the divergence
 
     def __init__(self, baseline: str = "place", temperature: float = 1.0) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from kdlab.base import arguments
+from kdlab.base.repeats import fresh
 from kdlab.data.tasks import splits
 from kdlab.evidence.intervals import Estimate
 from kdlab.losses import features
@@ -105,7 +106,7 @@ def _alike(tasks, students, teachers):
 
 def _learners(count, epochs):
     """Tasks, their teachers, and the students of a hint; `TRAINED` where its numbers are asked."""
-    if (count, epochs) != (COUNT, EPOCHS):
+    if (count, epochs) != (COUNT, EPOCHS) or fresh(0):  # a repetition has splits of its own
         return train_learners(count, epochs)
     tasks = splits("digits", count, sizes=SIZES)
 

@@ -259,7 +259,12 @@ class APITeacher:
         if keep is not None and not callable(keep):
             raise TypeError(f"APITeacher: keep must be a function or None, got {keep!r:.60}")
         base = {"model": self.model, **settings, **(scores if k else {})}
-        seeds = [{"seed": settings["seed"] + n} if "seed" in settings else {} for n in range(count)]
+        seeds = [{}]
+        if count > 1 and "seed" in settings:
+            first = whole("APITeacher", "seed", settings["seed"])
+            seeds = [{"seed": first + n} for n in range(count)]
+        elif count > 1:
+            seeds = [{}] * count
         requests = [{**base, **seed, name: prompt} for prompt in prompts for seed in seeds]
         for place, request in enumerate(requests):
             try:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdlab.base.wrapped import evaluating
+from kdlab.base.wrapped import evaluating, takes
 
 
 class WithoutAdapter(nn.Module):
@@ -51,12 +51,14 @@ class WithoutAdapter(nn.Module):
         token_type_ids: Tensor | None = None,
     ) -> Any:
         """What the base answers, as transformers' models do; what is None is not handed on."""
-        given = {
+        given: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
         }
         (student,) = self._held
+        if "use_cache" in (takes(student) or ()):
+            given["use_cache"] = False  # nothing is written
         with evaluating(student), student.disable_adapter():  # type: ignore[operator]
             return student(**{name: value for name, value in given.items() if value is not None})

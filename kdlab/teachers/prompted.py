@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlab.base.wrapped import inside
+from kdlab.base.wrapped import inside, takes
 from kdlab.data.rows import padded_right
 from kdlab.data.token_rows import id_tensors
 from kdlab.students.limits import positions
@@ -82,9 +82,9 @@ class Prompted(nn.Module):
         # behind a text's beginning: that token and the prompt change places
         moved = torch.cat([texts[:, :1], prompt, texts[:, 1:]], 1)
         told = torch.where(begins[:, None], moved, told)
-        answer = self.teacher(
-            input_ids=told, attention_mask=torch.cat([torch.ones_like(prompt), real], 1)
-        )
+        mask = torch.cat([torch.ones_like(prompt), real], 1)
+        plain = {"use_cache": False} if "use_cache" in (takes(self.teacher) or ()) else {}
+        answer = self.teacher(input_ids=told, attention_mask=mask, **plain)
         logits = answer.logits[:, size:]
         answer["logits"] = logits if back is None else back(logits)
         return answer

@@ -217,6 +217,7 @@ class DistillationTrainer(Trainer):
         self.room = min((n for m in models if (n := positions(m)) is not None), default=None)
         known = (checks.known_tokens(m) for m in models)
         self.tokens = min((n for n in known if n is not None), default=None)
+        checks.check_own_text(self.objective, self.on_policy)
         if hasattr(self.on_policy, "positions"):
             self.on_policy.positions = self.room
             checks.check_room_to_write(self.on_policy, self.room)

@@ -115,6 +115,22 @@ def check_objective(objective, numbers):
         )
 
 
+def check_own_text(objective, on_policy):
+    """A loss for the student's own text needs all of it to be, as the student draws it."""
+    if not objective.own_text or not (on_policy is None or hasattr(on_policy, "options")):
+        return  # a function of the user's own says what it writes
+    T = getattr(objective, "temperature", 1.0)
+    wanted = {"temperature": T, "top_k": 0, "top_p": 1.0}
+    drawn = {} if on_policy is None else {k: on_policy.options[k] for k in wanted}
+    got = "none" if on_policy is None else vars(on_policy)
+    if drawn != wanted or on_policy.share < 1 or on_policy.long_prompts == "skip":
+        raise ValueError(
+            "DistillationTrainer: on_policy: argument must be "
+            f"OnPolicy(share=1, temperature={T:g}) without top_k, top_p or skipped prompts, for "
+            f"{_named(objective)} is right on the student's own text alone, got {got}"
+        )
+
+
 def vocabulary(model, teacher, vocab_size, tokenizer, objective):
     """How many columns of both heads are tokens (classes); None: all of them."""
     widths = [_width(m) for m in (model, teacher) if m is not None]

@@ -187,3 +187,9 @@ def test_rows_go_through_collator_and_fit(tokenizer):
         student, rows, objective=kd.HardLabels(), collator=kd.Collator(tokenizer), steps=2, batch=2
     )
     assert history["loss"].notna().all()
+
+
+def test_a_row_that_is_cut_before_its_answer_is_told_and_not_learnt_whole(tokenizer):
+    data = [{"prompt": "Return the number of bytes", "completion": " written."}]
+    with pytest.raises(ValueError, match=r"data\[0\] must hold a token that is learnt, got none"):
+        kd.to_rows(data, tokenizer, max_length=3, too_long="cut")

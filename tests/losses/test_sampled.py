@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from trainers import arguments, llama, texts
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import kdlab as kd
 
@@ -94,17 +95,7 @@ def test_a_student_comes_nearer_to_its_teacher_on_its_own_text(tmp_path):
     before = apart()
     kd.DistillationTrainer(
         student,
-        TrainingArguments(
-            str(tmp_path),
-            max_steps=40,
-            learning_rate=2e-2,
-            per_device_train_batch_size=16,
-            report_to="none",
-            use_cpu=True,
-            save_strategy="no",
-            disable_tqdm=True,
-            logging_strategy="no",
-        ),
+        arguments(tmp_path, 16, max_steps=40, learning_rate=2e-2, optim="adamw_torch"),
         teacher=teacher,
         objective=kd.SampledReverseKL(),
         on_policy=kd.OnPolicy(share=1.0, max_new_tokens=8, eos=(), pad=0),
@@ -112,3 +103,42 @@ def test_a_student_comes_nearer_to_its_teacher_on_its_own_text(tmp_path):
         data_collator=kd.Collator(),
     ).train()
     assert apart() < 0.7 * before
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        None,
+        {"share": 0.5},
+        {"temperature": 2.0},
+        {"top_p": 0.9},
+        {"top_k": 3},
+        {"long_prompts": "skip"},
+    ],
+)
+def test_the_trainer_refuses_text_that_the_student_did_not_draw_so(drawn, tmp_path):
+    models = llama(8), llama(8, seed=1)
+    own = drawn and kd.OnPolicy(**{"share": 1.0, "max_new_tokens": 2, "eos": (), "pad": 0} | drawn)
+    with pytest.raises(ValueError, match=r"on_policy: argument must be OnPolicy\(share=1"):
+        kd.DistillationTrainer(
+            models[0],
+            arguments(tmp_path),
+            teacher=models[1],
+            objective=kd.SampledReverseKL(),
+            on_policy=own,
+            train_dataset=texts(4),
+            data_collator=kd.Collator(),
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_added_up_in_float32(dtype):
+    z, teacher = (logits(seed).to(dtype) for seed in (6, 7))
+    teacher[0, 1] = -math.inf  # a word that the teacher rules out, and that was not drawn
+    y = torch.tensor([0, 3, 1])
+    for baseline in ("mean", "none"):
+        loss = kd.SampledReverseKL(baseline)
+        value, slope = gradient(lambda z, o=loss: o(z, teacher, y), z)
+        wide, exact = gradient(lambda z, o=loss: o(z, teacher.double(), y), z.double())
+        assert value.item() == pytest.approx(wide.item(), rel=1e-3)
+        assert torch.allclose(slope.double(), exact, atol=1e-2) and slope.isfinite().all()

@@ -369,6 +369,14 @@ def test_the_learners_beforehand_are_what_training_anew_gives():
         ), hints
 
 
+def test_a_repetition_shows_networks_that_have_not_seen_its_images(monkeypatch):
+    trained = []
+    monkeypatch.setattr(layers, "train_learners", lambda *given: trained.append(given))
+    monkeypatch.setenv("KDLAB_REPEAT", "1")
+    layers._learners(layers.COUNT, layers.EPOCHS)
+    assert trained == [(layers.COUNT, layers.EPOCHS)]
+
+
 class Ticking(torch.nn.Module):
     """Each call takes `seconds` of a clock of our own; the first of every five is held up."""
 

@@ -1188,6 +1188,8 @@ def test_what_several_answers_cannot_be_is_told_before_anything_is_asked():
             api.complete(["a"], max_tokens=2, answers=2)
         with pytest.raises(ValueError, match="answers must be a whole number"):
             api.complete(["a"], max_tokens=2, answers=0)
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            api.complete(["a"], max_tokens=2, temperature=1.0, answers=2, seed="one")
         with pytest.raises(TypeError, match="keep must be a function"):
             api.complete(["a"], max_tokens=2, keep="right")
         assert seen == []

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from trainers import arguments
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import kdlab as kd
 
@@ -29,21 +30,10 @@ def moved(model):
 
 
 def trained(model, tmp_path, alpha=1.0, **options):
-    arguments = TrainingArguments(
-        str(tmp_path),
-        max_steps=20,
-        learning_rate=1e-2,
-        per_device_train_batch_size=8,
-        report_to="none",
-        use_cpu=True,
-        save_strategy="no",
-        disable_tqdm=True,
-        logging_steps=1,
-        **options,
-    )
+    how = dict(max_steps=20, learning_rate=1e-2, optim="adamw_torch") | options
     trainer = kd.DistillationTrainer(
         model,
-        arguments,
+        arguments(tmp_path, 8, **how),
         teacher=kd.WithoutAdapter(model),
         objective=kd.TokenLoss(alpha=alpha),
         train_dataset=[{"input_ids": row, "labels": row} for row in IDS],

@@ -2,13 +2,8 @@
 
 import pytest
 import torch
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    TrainingArguments,
-)
+from trainers import arguments
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import kdlab as kd
 
@@ -70,17 +65,7 @@ def test_a_model_teaches_itself_what_it_does_when_it_is_told(tmp_path):
     before = apart()
     kd.DistillationTrainer(
         student,
-        TrainingArguments(
-            str(tmp_path),
-            max_steps=60,
-            learning_rate=1e-2,
-            per_device_train_batch_size=16,
-            report_to="none",
-            use_cpu=True,
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        ),
+        arguments(tmp_path, 16, max_steps=60, learning_rate=1e-2, optim="adamw_torch"),
         teacher=teacher,
         train_dataset=[{"input_ids": t, "labels": t} for t in texts],
         data_collator=kd.Collator(),
