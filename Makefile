@@ -71,8 +71,7 @@ mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where
 bands: $(READY)  ## the bands of lesson 06, goes on where it was stopped (AGAIN=1 measures all anew: forty-five minutes)
 	@$(PY) benchmarks/hidden_layers.py $(if $(AGAIN),--again)
 
-teachers: $(READY)  ## the small models of data/teachers trained again, and the sums: half an hour
-	@$(PY) data/make_sums.py
+teachers: $(READY)  ## the small models of data/teachers trained again: half an hour
 	@$(PY) data/make_topics_lm.py
 	@$(PY) data/make_docs_lm.py
 	@$(PY) data/make_docs_bert.py

@@ -1,15 +1,19 @@
-"""The curves of lessons 09 and 10: what a student of a language model learns, over steps.
+"""The curves of lessons 09 to 11: what a student of a language model learns, over steps.
 
     python benchmarks/language.py kl         which divergence       → results/which_kl.csv
     python benchmarks/language.py writer     whose text             → results/whose_text.csv
     python benchmarks/language.py unknown    a teacher out of place → results/unknown_text.csv
+    python benchmarks/language.py source     what a teacher sells   → results/answers_bought.csv
 
 Each takes some twenty minutes on a CPU core. docs_lm teaches docs_base six fields of docstrings
 (of source code for `unknown`), a student and a text a field. Each arm first tries three rates on
 the validation texts of three fields, and takes the one that is best at its best mark in what the
 lesson asks about: how badly the student predicts (kl, unknown), how odd the teacher finds what it
-writes (writer). With that rate it is trained on all six fields and measured on test texts, once."""
+writes (writer). With that rate it is trained on all six fields and measured on test texts, once.
+For `source` rate and steps are both chosen so, for each arm at each number of answers; with these
+it is measured on other windows of all eight fields."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +24,7 @@ import torch
 from table import hardware
 
 from kdlab.lessons import language
+from kdlab.lessons.yours import reference
 
 RATES, TRIED, TRIES = (1e-3, 3e-3, 1e-2), 3, (20, 50, 100)
 MARKS = (0, 20, 50, 100, 200)
@@ -30,6 +35,17 @@ DIVERGENCES = {
     "skewed reverse KL": kd.skew_reverse_kl,
     "reverse KL": kd.reverse_kl,
 }
+ANSWERS, STEPS = (8, 16, 32, 64), (5, 10, 20, 40, 80)  # a step takes 8 answers
+SOURCES = (
+    "its text",
+    "text and top 5, renormalised",
+    "text and top 5",
+    "text and top 20",
+    "text and all logits",
+    "human text",
+    "its text, no data",
+    "text and all logits, no data",
+)
 
 
 def learnt(student, ids, labels, answers, divergence):
@@ -76,6 +92,101 @@ def on_text_of(writer, divergence, teacher, field):
         return learnt(student, ids, labels, said(teacher, ids), divergence)
 
     return loss
+
+
+def answers_to(arm, teacher, field, number):
+    """As many answers as the dearest mark buys, to a field's beginnings or to nothing at all."""
+    prompts = field["train"][: max(ANSWERS), : language.PROMPT]
+    if "no data" in arm:
+        prompts = torch.full_like(prompts[:, :1], teacher.config.bos_token_id)
+    answers = language.bought(teacher, prompts, seed=number)
+    ids, labels = answers["input_ids"], answers["labels"]
+    if arm == "human text":  # a token for a token
+        ids = field["train"][: len(ids), : ids.shape[1]]
+        labels = torch.where(labels == -100, -100, ids)
+    return ids, labels
+
+
+def on_answers(arm, count, teacher, ids, labels):
+    """The first `count` answers; what an arm knows beside the text is computed once."""
+    ids, labels = ids[:count], labels[:count]
+    k = int(arm.split("top ")[1].split(",")[0]) if "top" in arm else None
+    known = said(teacher, ids).log_softmax(-1)
+    top, best = known.topk(k or 1)
+    if "renormalised" in arm:  # nothing is left for the rest
+        top = top.log_softmax(-1)
+    tail_kl = reference("11.2")
+
+    def loss(student, step):
+        rows, wanted, all_of, few, which = (
+            language.batch(x, step) for x in (ids, labels, known, top, best)
+        )
+        if k is None:
+            divergence = kd.forward_kl if "logits" in arm else None
+            return learnt(student, rows, wanted, all_of, divergence)
+        logits, wanted = kd.next_token(student(rows).logits, wanted)
+        here = wanted != -100
+        log_q = logits[here].log_softmax(-1)
+        return tail_kl(log_q, which[:, :-1][here], few[:, :-1][here]).mean()
+
+    return loss
+
+
+def chosen(arm, texts, fields, teacher, base):
+    """{answers: (rate, steps)} that predict three fields' validation texts best, in the mean."""
+    found = {}
+    for count in ANSWERS:
+        marks = [step for step in STEPS if step <= (40 if count < 32 else 80)]  # few are soon known
+        tries = {
+            (lr, name): language.teach(
+                base,
+                on_answers(arm, count, teacher, *texts[name]),
+                lr,
+                marks,
+                lambda model, name=name: language.nats(model, fields[name]["validation"]),
+            )
+            for lr in RATES
+            for name in texts
+        }
+        mean = pd.DataFrame(tries).T.groupby(level=0).mean().stack()
+        found[count] = mean.idxmin()
+        print(arm, count, found[count], round(mean.min(), 3), flush=True)
+    return found
+
+
+def sources(lab, tokenizer, teacher, base):
+    """Every arm at every number of answers, with its own rate and steps: three fields to
+    choose them by, then all eight, other windows of them, to measure."""
+    fields = language.fields(tokenizer, count=TRIED)
+    how = {}
+    for arm in SOURCES:
+        texts = {f: answers_to(arm, teacher, x, i) for i, (f, x) in enumerate(fields.items())}
+        how[arm] = chosen(arm, texts, fields, teacher, base)
+    measured_sources(lab, how, tokenizer, teacher, base)
+
+
+def measured_sources(lab, how, tokenizer, teacher, base):
+    os.environ["KDLAB_REPEAT"] = "1"  # other windows, answers and orders than those tried on
+    frame, where, fields = [], hardware(lab), language.fields(tokenizer, count=8)
+    for arm, by_count in how.items():
+        for number, (name, field) in enumerate(fields.items()):
+            ids, labels = answers_to(arm, teacher, field, number)
+            for count, (lr, steps) in by_count.items():
+                loss = on_answers(arm, count, teacher, ids, labels)
+                found = language.teach(
+                    base, loss, lr, [steps], lambda m, f=field: language.nats(m, f["test"])
+                )
+                row = {"arm": arm, "answers": count, "field": name, "lr": lr, "steps": steps}
+                tokens = int((labels[:count] != -100).sum())
+                frame.append(row | {"tokens": tokens, "predicts": found[steps]})
+        write("answers_bought", frame, where)
+    for arm, model in {"base": base, "teacher": teacher}.items():
+        frame += [
+            {"arm": arm, "field": f, "predicts": language.nats(model, x["test"])}
+            for f, x in fields.items()
+        ]
+    write("answers_bought", frame, where)
+    print(pd.DataFrame(frame).pivot_table("predicts", "arm", "answers").round(3).to_string())
 
 
 def tuned(teacher, field):
@@ -161,6 +272,8 @@ def main(part):
         return run(
             lab, "unknown_text", arms, fields, teacher, base, "predicts", one_measure("predicts")
         )
+    if part == "source":
+        return sources(lab, tokenizer, teacher, base)
     fields = language.fields(tokenizer)
     if part == "kl":
         arms = {"labels": lambda field: on_field(None, None, field)} | {

@@ -239,7 +239,9 @@ RIGHT = {
     },
     "OwnLoss": lambda: {"function": own_loss, "temperature": 4.0, "alpha": 0.9},
     "Peers": lambda: {"count": 2},
-    "Rationales": lambda: {"wrong": 0.1, "seed": 0},
+    "Rationales": lambda: {
+        "said": [("What is the last digit of (1 + 2) · 3 + 4?", "3 ends in 3. 9 ends in 9.")]
+    },
     "Relations": lambda: {
         "student_layer": -1,
         "teacher_layer": -1,

@@ -2,7 +2,6 @@
 catches a bad example."""
 
 import base64
-import functools
 import html
 import re
 from html.parser import HTMLParser
@@ -17,7 +16,6 @@ from kdlab.lessons.predict import questions
 LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 HEADINGS = ["Takeaways", "Check yourself", "Further reading"]
 # lessons in the second edition's form; the others follow
-SECOND = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10"}
 NBVAL_OFF = re.compile(
     r"NBVAL_IGNORE|NBVAL_SKIP|NBVAL_RAISES|nbval-|raises-exception", re.IGNORECASE
 )
@@ -147,17 +145,6 @@ def portable(notebook, name):
     ]
 
 
-def second(rule):
-    """A rule for lessons of the second edition alone."""
-
-    @functools.wraps(rule)
-    def kept(notebook, name):
-        return rule(notebook, name) if name[:2] in SECOND else []
-
-    return kept
-
-
-@second
 def first_screen(notebook, name):
     """Two or three sentences and a picture; then what it is good for."""
     heads = [i for i, c in enumerate(notebook.cells) if re.search(r"^## ", c.source, re.MULTILINE)]
@@ -177,7 +164,6 @@ def first_screen(notebook, name):
     return [f"lacks {what}" for what, found in required.items() if not found]
 
 
-@second
 def brief(notebook, name):
     text, program = source(notebook, "markdown"), source(notebook, "code")
     words = len(re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text).split())
@@ -194,7 +180,6 @@ def brief(notebook, name):
     ]
 
 
-@second
 def built(notebook, name):
     """Asked before it is answered, and written by the learner."""
     text, program = source(notebook, "markdown"), source(notebook, "code")
@@ -219,10 +204,9 @@ def built(notebook, name):
 
 def rhythm(notebook, name):
     text, program = source(notebook, "markdown"), source(notebook, "code")
-    opening = notebook.cells[: 6 if name[:2] in SECOND else 1]
+    opening = notebook.cells[:6]
     first = "\n".join(cell.source for cell in opening if cell.cell_type == "markdown")
     title = first.strip().splitlines()[0].strip() if first.strip() else ""
-    headings = HEADINGS if name[:2] in SECOND else ["Your turn", *HEADINGS]
     required = {
         "a title, '# …'": title.startswith("# "),
         "a question as its title": title.endswith("?"),
@@ -234,7 +218,7 @@ def rhythm(notebook, name):
         >= 2,
         **{
             f"a heading '{h}'": re.search(rf"^(?:#+ |\*\*).*{h}|<b>{h}", text, re.MULTILINE)
-            for h in headings
+            for h in HEADINGS
         },
     }
     return [f"lacks {what}" for what, found in required.items() if not found]

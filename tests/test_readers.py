@@ -200,6 +200,7 @@ READERS = {
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),
     "written": (writer, lambda m: language.written(m, WINDOWS)),
+    "bought": (writer, lambda m: language.bought(m, WINDOWS[:, : language.PROMPT])),
     "oddity": (writer, lambda m: language.oddity(m, m, WINDOWS)),
     "measures": (writer, lambda m: language.measures(m, {"test": WINDOWS})(m)),
     "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),

@@ -53,11 +53,22 @@ FAMILIES = {
         "model.layers",
     ),
 }
+DECODERS = {  # for losses on layers alone
+    "GPT-2": (
+        hf.GPT2LMHeadModel,
+        hf.GPT2Config(
+            vocab_size=V, n_embd=H, n_head=3, n_layer=4, n_positions=24, initializer_range=0.3
+        ),
+        "transformer.h",
+    ),
+    "Llama": FAMILIES["Llama"],
+    "Qwen2": FAMILIES["Qwen2"],
+}
 ENCODERS = ["BERT", "RoBERTa", "ELECTRA", "DistilBERT"]
 
 
 def build(family, seed=0, **changes):
-    kind, config, _ = FAMILIES[family]
+    kind, config, _ = (FAMILIES | DECODERS)[family]
     config = copy.deepcopy(config)
     for key, value in changes.items():
         setattr(config, key, value)

@@ -1,8 +1,12 @@
 """Questions with rationales: the last digit of (a + b) · c + d, and the steps to it."""
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kdlab.base import arguments
 
 
 def pools(seed: int = 0) -> tuple:
@@ -41,12 +45,64 @@ def text(x: Tensor) -> dict[str, list[str]]:
     >>> text(torch.from_numpy(pools()[0]["train"][0][[1234]]))["rationale"]
     ['1 + 2 ends in 3. 3 · 3 ends in 9. 9 + 4 ends in 3. The answer is 3.']
     """
-    found: dict[str, list[str]] = {"input": [], "label": [], "rationale": []}
-    for (a, b, c, d), (s, p, y) in zip(x[:, 0].argmax(-1).tolist(), steps(x).tolist(), strict=True):
-        found["input"].append(f"What is the last digit of ({a} + {b}) · {c} + {d}?")
-        found["label"].append(str(y))
-        found["rationale"].append(
-            f"{a} + {b} ends in {s}. {s} · {c} ends in {p}. {p} + {d} ends in {y}. "
-            f"The answer is {y}."
+    digits, right = x[:, 0].argmax(-1), steps(x)
+    return {
+        "input": [
+            f"What is the last digit of ({a} + {b}) · {c} + {d}?" for a, b, c, d in digits.tolist()
+        ],
+        "label": [str(y) for y in right[:, 2].tolist()],
+        "rationale": _written(digits, right),
+    }
+
+
+def slipping(x: Tensor, slips: float, answers: int, seed: int = 0) -> list[list[str]]:
+    """Rationales of someone who slips: N questions → N lists of as many texts as `answers`.
+
+    Each step is wrong with the probability `slips`, any wrong digit alike, and the next goes on
+    from it. So an answer may be wrong, and may be right by two slips or a 0.
+
+    >>> x = torch.from_numpy(pools()[0]["train"][0][[1234]])
+    >>> slipping(x, 0.3, answers=2)[0][1]
+    '1 + 2 ends in 3. 3 · 3 ends in 9. 9 + 4 ends in 3. The answer is 3.'
+    """
+    share = arguments.number("slipping", "slips", slips, 0, 1)
+    draw = torch.Generator().manual_seed(arguments.whole("slipping", "seed", seed))
+    digits = x[:, 0].argmax(-1).cpu()
+    found = []
+
+    def said(right):
+        wrong = (right + torch.randint(1, 10, right.shape, generator=draw)) % 10
+        return torch.where(torch.rand(right.shape, generator=draw) < share, wrong, right)
+
+    for _ in range(arguments.whole("slipping", "answers", answers, least=1)):
+        a, b, c, d = digits.T
+        s = said((a + b) % 10)
+        p = said(s * c % 10)
+        found.append(_written(digits, torch.stack([s, p, said((p + d) % 10)], 1)))
+    return [list(several) for several in zip(*found, strict=True)]
+
+
+def _written(digits, said):
+    """Questions' digits (N, 4) and the three digits said of each, (N, 3) → N rationales."""
+    return [
+        f"{a} + {b} ends in {s}. {s} · {c} ends in {p}. {p} + {d} ends in {y}. The answer is {y}."
+        for (a, b, c, d), (s, p, y) in zip(digits.tolist(), said.tolist(), strict=True)
+    ]
+
+
+def read(question: str, rationale: str) -> tuple[int, list[int]]:
+    """The number of a question, 0 … 9,999, and the two digits between, from their texts.
+
+    ValueError for a text of another form.
+
+    >>> read("What is the last digit of (1 + 2) · 3 + 4?", "1 + 2 ends in 3. 3 · 3 ends in 9. …")
+    (1234, [3, 9])
+    """
+    asked = re.search(r"\((\d) \+ (\d)\) · (\d) \+ (\d)\?", question)
+    said = re.findall(r"ends in (\d)", rationale)
+    if asked is None or len(said) < 2:
+        raise ValueError(
+            "read: question and rationale must be as kdlab.data.sums.text writes them, "
+            f"got {question!r:.60} and {rationale!r:.60}"
         )
-    return found
+    return int("".join(asked.groups())), [int(digit) for digit in said[:2]]

@@ -1,4 +1,4 @@
-"""Texts, a loop and measures that lessons 09 and 10 share with the benchmark of their curves."""
+"""Texts, a loop and measures that lessons 09 to 11 share with the benchmark of their curves."""
 
 import ast
 import copy
@@ -104,6 +104,17 @@ def written(model: nn.Module, rows: Tensor, temperature: float = 1.0, seed: int 
     )
 
 
+def bought(model: nn.Module, prompts: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """What a model answers to prompts (N, L), as a batch {"input_ids", "labels", …}.
+
+    An answer stops at its end-of-text token, which is part of it, or after LENGTH − PROMPT tokens.
+    labels: −100 on what was asked and on padding.
+    """
+    return kd.completions(
+        model, prompts, LENGTH - PROMPT, seed=fresh(seed), batch=min(64, len(prompts))
+    )
+
+
 def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[tuple]:
     """Each token of a text with what a model expected there: [(token, {word: probability})]."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -116,6 +127,22 @@ def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[
     for token, row in zip(ids, shares, strict=True):
         words = {tokenizer.decode([i]): float(row[i]) for i in row.topk(top)[1].tolist()}
         found.append((tokenizer.decode([token]), words | {tokenizer.decode([token]): row[token]}))
+    return found
+
+
+def sold(answer: Any, tokenizer: Any, top: int = 4) -> list[tuple]:
+    """An API's answer for `kd.plots.tokens`: each token with what it tells: [(token, {word: p})].
+
+    top: of the likeliest words that were told of each place, so many; the token that came beside.
+    """
+
+    def word(piece):
+        return tokenizer.decode(kd.to_ids([piece], tokenizer))
+
+    found = []
+    for piece, log_p, likely in zip(answer.tokens, answer.log_probs, answer.top, strict=True):
+        words = {word(other): math.exp(lp) for other, lp in list(likely.items())[:top]}
+        found.append((word(piece), words | {word(piece): math.exp(log_p)}))
     return found
 
 

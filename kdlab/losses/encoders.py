@@ -1,4 +1,4 @@
-"""Losses on the layers of two encoders: TinyBERT's layer map and MiniLM's relations."""
+"""Losses on the layers of two encoders or decoders: TinyBERT's layer map, MiniLM's relations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,16 +12,30 @@ from kdlab.base.arguments import listed, number, one_of, whole
 from kdlab.losses.divergences import FLOOR, kl_rows, log_softmax, reduce_rows
 from kdlab.losses.hidden import tap
 
-STACKS = {  # where an encoder keeps its blocks, and where a block its queries, keys and values
+STACKS = {  # where a model keeps its blocks, where a block its queries, keys and values; embeddings
     # BERT, RoBERTa, ELECTRA
     "encoder.layer": (
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
+        ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "embeddings",
     ),
     # DistilBERT
-    "transformer.layer": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    "transformer.layer": (
+        ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        "embeddings",
+    ),
+    # Llama, Mistral, Qwen, SmolLM
+    "layers": (
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "embed_tokens",
+    ),
+    # GPT-2, which makes all three at once; with the positions' embeddings, as in an encoder
+    "h": (("attn.c_attn",) * 3, "drop"),
 }
+DECODERS = ("layers", "h")  # where attention says itself which way it looks: BART's encoder too
+WORDS = {"embeddings": "embeddings.word_embeddings", "drop": "wte"}  # the table within embeddings
+
+
+PARTS = ("query", "key", "value")
 
 
 def attention_scores(query, key, heads):
@@ -38,6 +52,20 @@ def attention_scores(query, key, heads):
     return q @ k.mT / math.sqrt(q.shape[-1])
 
 
+def seen(mask, causal):
+    """Which positions a position relates to: (B, L), true on real tokens → (B, 1, 1 or L, L).
+
+    >>> seen(torch.tensor([[True, True, False]]), causal=True)[0, 0].int()
+    tensor([[1, 0, 0],
+            [1, 1, 0],
+            [1, 1, 0]], dtype=torch.int32)
+    """
+    real = mask[:, None, None, :]
+    length = mask.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    return real & before if causal else real
+
+
 def mean_rows(x, mask):
     """The mean of each sentence over the places that count: (B, ...) and a mask → (B,).
 
@@ -52,10 +80,14 @@ def mean_rows(x, mask):
 
 
 class Encoder(NamedTuple):
-    """What there is to tap in an encoder, and its sizes; made by `find_encoder`.
+    """What there is to tap in an encoder or a decoder, and its sizes; made by `find_encoder`.
 
-    >>> blocks, parts = ["encoder.layer.0"], STACKS["encoder.layer"]
-    >>> encoder = Encoder(blocks, parts, "embeddings", heads=2, width=8, embedding=8)
+    value: the width of the values, below the model's where heads share them. causal: whether a
+    position sees only those before it. rotary: whether queries and keys are rotated by position
+    after they are made, so that what is tapped is not what attention multiplies.
+
+    >>> blocks, parts = ["encoder.layer.0"], STACKS["encoder.layer"][0]
+    >>> encoder = Encoder(blocks, parts, "embeddings", heads=2, width=8, embedding=8, value=8)
     >>> encoder.name("hidden", 0), encoder.name("key", 0)
     ('encoder.layer.0', 'encoder.layer.0.attention.self.key')
     """
@@ -66,46 +98,71 @@ class Encoder(NamedTuple):
     heads: int
     width: int
     embedding: int
+    value: int
+    causal: bool = False
+    rotary: bool = False
 
     def name(self, part, block):
         """A block's module for "query", "key", "value" or "hidden", or the "embedding"."""
         if part in ("embedding", "hidden"):
             return self.embeddings if part == "embedding" else self.blocks[block]
-        return f"{self.blocks[block]}.{self.parts[('query', 'key', 'value').index(part)]}"
+        return f"{self.blocks[block]}.{self.parts[PARTS.index(part)]}"
+
+    def own(self, part, x):
+        """A part alone, where one module makes queries, keys and values in a row."""
+        if part in PARTS and len(set(self.parts)) == 1:
+            return x.tensor_split(3, -1)[PARTS.index(part)]
+        return x
 
 
 def find_encoder(owner, model):
-    """The encoder inside a model, whatever its head; ValueError says what was looked for.
+    """The encoder or decoder in a model, whatever its head; ValueError says what was looked for.
 
     >>> find_encoder("example", nn.Linear(2, 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: example: the model must hold one encoder, with 'encoder.layer.0.attention...
+    ValueError: example: the model must hold one encoder or decoder, with 'encoder.layer.0.atten...
     """
     modules, config = dict(model.named_modules()), getattr(model, "config", None)
     found = [
-        (name.removesuffix(stack), name, parts)
-        for stack, parts in STACKS.items()
+        (name.removesuffix(stack), name, stack)
+        for stack, (parts, embeddings) in STACKS.items()
         for name in modules
         if ("." + name).endswith("." + stack)
         and all(f"{name}.0.{part}" in modules for part in parts)
+        and name.removesuffix(stack) + embeddings in modules
     ]
-    if len(found) != 1 or config is None or getattr(config, "is_decoder", False):
+    crossed = any(name.endswith(("crossattention", "encoder_attn")) for name in modules)
+    if len(found) != 1 or config is None or crossed or _odd(config, found[0][2]):
         sought = " or ".join(
-            ", ".join(f"'{stack}.0.{part}'" for part in parts) for stack, parts in STACKS.items()
+            ", ".join(f"'{stack}.0.{part}'" for part in dict.fromkeys(parts))
+            for stack, (parts, _) in STACKS.items()
         )
         raise ValueError(
-            f"{owner}: the model must hold one encoder, with {sought}, and a config that is no "
-            f"decoder's; got {[name for _, name, _ in found] or 'none'} in {type(model).__name__}"
+            f"{owner}: the model must hold one encoder or decoder, with {sought}, and a config "
+            "that says no other; "
+            f"got {[name for _, name, _ in found] or 'none'} in {type(model).__name__}"
         )
-    ((prefix, name, parts),) = found
+    ((prefix, name, stack),) = found
+    parts, embeddings = STACKS[stack]
+    heads = config.num_attention_heads
+    a_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    attention = modules[f"{name}.0.{parts[0]}".rpartition(".")[0]]
     return Encoder(
         [f"{name}.{i}" for i in range(len(modules[name]))],
         parts,
-        prefix + "embeddings",
-        config.num_attention_heads,
+        prefix + embeddings,
+        heads,
         config.hidden_size,
-        modules[prefix + "embeddings.word_embeddings"].embedding_dim,
+        modules[prefix + WORDS.get(embeddings, embeddings)].embedding_dim,
+        value=a_head * (getattr(config, "num_key_value_heads", None) or heads),
+        causal=stack in DECODERS and bool(getattr(attention, "is_causal", False)),
+        rotary=any(name.endswith("rotary_emb") for name in modules),
     )
+
+
+def _odd(config, stack):
+    """Whether an encoder's config says decoder: then positions see less than its loss believes."""
+    return stack not in DECODERS and getattr(config, "is_decoder", False)
 
 
 def _said(encoder):
@@ -113,11 +170,14 @@ def _said(encoder):
     return (
         f"{len(encoder.blocks)} blocks from {encoder.blocks[0]!r} on, {encoder.heads} heads, "
         f"width {encoder.width}, embedding {encoder.embedding}"
+        + (f", values {encoder.value}" if encoder.value != encoder.width else "")
     )
 
 
 class EncoderLoss(nn.Module):
-    """What losses on two encoders' layers share: modules to tap, a loss a sentence, no padding.
+    """What losses on two models' layers share: modules to tap, a loss a sentence, no padding.
+
+    Both are encoders, or both decoders, in which a position counts what came before it alone.
 
     A subclass gives `fit(student, teacher)`: two `Encoder`s → the layers to collect,
     [(part, block)] for each side (parts as in `Encoder.name`); and `rows(student, teacher, mask)`:
@@ -154,6 +214,12 @@ class EncoderLoss(nn.Module):
         each call; the global random generator is left as it was.
         Raises ValueError where the two don't fit."""
         encoders = [find_encoder(type(self).__name__, model) for model in (student, teacher)]
+        if encoders[0].causal != encoders[1].causal:
+            told = ["a decoder" if found.causal else "an encoder" for found in encoders]
+            raise ValueError(
+                f"{type(self).__name__}: student and teacher must be of one kind, since a position "
+                f"of a decoder does not see what follows, got {told[0]} and {told[1]}"
+            )
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
             layers = self.fit(*encoders)
@@ -180,7 +246,7 @@ class EncoderLoss(nn.Module):
                 f"and side 'student' or 'teacher', got {side!r}"
             )
         self._check_same(model, side)
-        return tap(model, list(self.names[side].values()))
+        return tap(model, list(dict.fromkeys(self.names[side].values())))
 
     def _check_same(self, model, side):
         owner, seen = type(self).__name__, self.encoders[side]
@@ -203,8 +269,10 @@ class EncoderLoss(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         owner, sides = type(self).__name__, {"student": student_layers, "teacher": teacher_layers}
-        if self.names is None or any(
-            not set(self.names[side].values()) <= set(sides[side]) for side in sides
+        if (
+            self.names is None
+            or self.encoders is None
+            or any(not set(self.names[side].values()) <= set(sides[side]) for side in sides)
         ):
             raise ValueError(
                 f"{owner}: student_layers and teacher_layers "
@@ -212,7 +280,10 @@ class EncoderLoss(nn.Module):
                 f"got {sorted(student_layers)} and {sorted(teacher_layers)}"
             )
         sides = {
-            side: {key: sides[side][name] for key, name in self.names[side].items()}
+            side: {
+                key: self.encoders[side].own(key[0], sides[side][name])
+                for key, name in self.names[side].items()
+            }
             for side in sides
         }
         first = next(iter(sides["student"].values()))
@@ -256,8 +327,9 @@ class LayerMap(EncoderLoss):
     project: learn W_h, one for all pairs, and W_e, without bias; between equal widths they start as
     the identity. Every mean runs over real tokens (the authors' code has one matrix for both, with
     a bias, and counts padding). `prepare` raises ValueError for blocks that aren't there, numbers
-    of heads that differ (attention), and widths that differ (project=False). Source: Jiao et al.
-    2020, eq. 7 to 9, summed as in eq. 6 with λ = 1.
+    of heads that differ (attention), and widths that differ (project=False). Decoders take it with
+    attention=0 where they rotate queries and keys by position (Llama, Qwen), else by the scores
+    behind a position (GPT-2). Source: Jiao et al. 2020, eq. 7 to 9, summed as in eq. 6 with λ = 1.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -312,7 +384,13 @@ class LayerMap(EncoderLoss):
                 f"got a student with {student.heads} heads and a teacher with {teacher.heads}; "
                 "expected equal numbers, or attention=0, or Relations"
             )
-        self.heads = student.heads
+        for side, encoder in (("student", student), ("teacher", teacher)):
+            if self.weights["attention"] and (encoder.rotary or encoder.value != encoder.width):
+                raise ValueError(
+                    f"LayerMap: attention compares queries with keys, which the {side} rotates by "
+                    "position or shares between heads after it has made them; expected attention=0"
+                )
+        self.heads, self.causal = student.heads, student.causal
         for part, s, t in [
             ("hidden", student.width, teacher.width),
             ("embedding", student.embedding, teacher.embedding),
@@ -342,7 +420,7 @@ class LayerMap(EncoderLoss):
 
     def rows(self, student: dict, teacher: dict, mask: Tensor) -> Tensor:
         """The loss a sentence, (B,)."""
-        both = mask[:, None, :, None] & mask[:, None, None, :]
+        both = seen(mask, self.causal) & mask[:, None, :, None]
         loss = torch.zeros((), device=mask.device)
         for i, j in self.pairs:
             if self.weights["attention"]:
@@ -371,9 +449,11 @@ class Relations(EncoderLoss):
     R is taken a head and a position, d = width / heads. student_layer, teacher_layer: blocks, from
     0, or from the end as −1. heads: what each width is cut into, so that the models may have
     different numbers of heads; None takes the teacher's. No layer map, no projector. A weight of 0
-    leaves its term out. Padding counts neither as a position nor as what it relates to. `prepare`
-    raises ValueError for blocks that
-    aren't there and for heads that don't divide both widths. Sources: Wang et al. 2020 (MiniLM),
+    leaves its term out. Padding counts neither as a position nor as what it relates to; in a
+    decoder a position relates to itself and those before it. Where queries and keys are rotated by
+    position (Llama, Qwen) query_key must be 0; values are as wide as the heads that hold them.
+    `prepare` raises ValueError for blocks that aren't there and for heads that don't divide both
+    widths. Sources: Wang et al. 2020 (MiniLM),
     sections 3.1 and 3.2; Wang et al. 2021 (MiniLMv2), for the relation heads.
 
     >>> import torch
@@ -413,11 +493,17 @@ class Relations(EncoderLoss):
                     f"Relations: {side}_layer must be a block of the {side}, {-n} to {n - 1}, "
                     f"got {layer}"
                 )
-        self.relation_heads = self.heads or teacher.heads
-        if student.width % self.relation_heads or teacher.width % self.relation_heads:
+        for side, encoder in (("student", student), ("teacher", teacher)):
+            if self.weights["query_key"] and (encoder.rotary or encoder.value != encoder.width):
+                raise ValueError(
+                    f"Relations: query_key relates queries to keys, which the {side} rotates by "
+                    "position or shares between heads after it has made them; expected query_key=0"
+                )
+        self.relation_heads, self.causal = self.heads or teacher.heads, student.causal
+        if student.value % self.relation_heads or teacher.value % self.relation_heads:
             raise ValueError(
-                f"Relations: heads must divide the widths of student ({student.width}) "
-                f"and teacher ({teacher.width}), got {self.relation_heads}"
+                f"Relations: heads must divide the widths of student ({student.value}) "
+                f"and teacher ({teacher.value}), got {self.relation_heads}"
             )
         parts = [
             part
@@ -438,9 +524,8 @@ class Relations(EncoderLoss):
                     attention_scores(side[a, i], side[b, i], self.relation_heads)
                     for side, i in zip((student, teacher), self.layers, strict=True)
                 ]
-                log_q, log_p = (
-                    log_softmax(z.masked_fill(~mask[:, None, None], FLOOR)) for z in scores
-                )
+                before = seen(mask, self.causal)
+                log_q, log_p = (log_softmax(z.masked_fill(~before, FLOOR)) for z in scores)
                 kl = reduce_rows("Relations", kl_rows(log_p, log_q), reduction="rows")
                 loss = loss + weight * mean_rows(kl, mask[:, None])
         return loss

@@ -1,21 +1,22 @@
 """A teacher that answers with its steps."""
 
-from numbers import Real
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab.base import arguments
-from kdlab.data.sums import steps
+from kdlab.data.sums import pools, read, steps, text
 
 
 class Rationales(nn.Module):
-    """A teacher with steps: its layer `steps` is two intermediate digits, one-hot (N, 20).
+    """A teacher with steps: its layer `steps` is two intermediate digits, (N, 20).
 
-    wrong: share of the questions whose steps are drawn at random, as a large model's rationales
-    often are; which ones, and what they say, is fixed by `seed`. x (N, 1, 4, 10) → logits (N, 10)
-    of the right answer.
+    said: pairs (question, rationale), texts as `kdlab.data.sums.text` writes them; by default the
+    right steps of every question. A question with several rationales has the mean of their one-hot
+    digits; one without has zeros, so that `rationale_loss` finds nothing to learn there. x (N, 1,
+    4, 10) → logits (N, 10) of the right answer. ValueError for texts of another form.
 
     >>> from kdlab.data.sums import pools
     >>> from kdlab.teachers.outputs import hidden
@@ -27,23 +28,30 @@ class Rationales(nn.Module):
 
     said: Tensor
 
-    def __init__(self, wrong: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, said: Iterable[tuple[str, str]] | None = None) -> None:
         super().__init__()
-        if not isinstance(wrong, Real) or not 0 <= wrong <= 1:
-            raise ValueError(f"Rationales: wrong must lie in [0, 1], got {wrong!r}")
-        seed = arguments.whole("Rationales", "seed", seed, most=2**63 - 1)
-        generator = torch.Generator().manual_seed(seed)
-        chance = torch.rand(10_000, generator=generator) < wrong
-        self.register_buffer(
-            "said",
-            torch.where(chance[:, None], torch.randint(10, (10_000, 2), generator=generator), -1),
-            persistent=False,
-        )
+        if said is None:
+            right = text(torch.from_numpy(pools()[0]["train"][0]))
+            said = zip(right["input"], right["rationale"], strict=True)
+        table = torch.zeros(10_000, 2, 10)
+        for pair in arguments.listed("Rationales", "said", said, "pairs (question, rationale)"):
+            pair = arguments.listed("Rationales", "said", pair, "pairs (question, rationale)")
+            if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+                raise TypeError(
+                    "Rationales: said must hold pairs (question, rationale) of texts, "
+                    f"got {pair!r:.80}"
+                )
+            number, (first, second) = read(*pair)
+            table[number, 0, first] += 1
+            table[number, 1, second] += 1
+        table /= table.sum(-1, keepdim=True).clamp_min(1)
+        self.register_buffer("said", table.flatten(1), persistent=False)
         self.steps: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        right = steps(x)
-        number = (x[:, 0].argmax(-1) * torch.tensor([1000, 100, 10, 1], device=x.device)).sum(1)
-        said = self.said.to(x.device)[number]  # a teacher without weights is where its data are
-        self.steps(F.one_hot(torch.where(said < 0, right[:, :2], said), 10).flatten(1).float())
-        return 10 * F.one_hot(right[:, 2], 10).float()
+        digits = x[:, 0].argmax(-1)
+        number = (digits * torch.tensor([1000, 100, 10, 1], device=x.device)).sum(1)
+        self.steps(
+            self.said.to(x.device)[number]
+        )  # a teacher without weights is where its data are
+        return 10 * F.one_hot(steps(x)[:, 2], 10).float()

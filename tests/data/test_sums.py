@@ -65,45 +65,75 @@ def test_a_rationale_read_back_is_true_and_ends_in_the_label():
 
 
 def said(teacher, x):
-    """The two digits that the layer `steps` says, (N, 2), and the answer (N,)."""
+    """The two digits of the layer `steps`, as shares (N, 2, 10), and the answer (N, 10)."""
     layer = hidden(teacher, x, ["steps"])["steps"]
     assert layer.shape == (len(x), 20) and layer.dtype == torch.float32
-    assert torch.equal(layer.unflatten(1, (2, 10)).sum(-1), torch.ones(len(x), 2))  # one-hot twice
-    return layer.unflatten(1, (2, 10)).argmax(-1), teacher(x)
+    return layer.unflatten(1, (2, 10)), teacher(x)
 
 
-@pytest.mark.parametrize("wrong", [0.0, 0.26, 1.0])
-def test_a_share_of_the_rationales_is_drawn_at_random_and_every_answer_is_right(wrong):
-    digits, logits = said(Rationales(wrong), X)
+def test_the_default_says_the_right_steps_of_every_question():
+    shares, logits = said(Rationales(), X)
     right = torch.tensor(STEPS)
+    assert torch.equal(shares, F.one_hot(right[:, :2], 10).float())
     assert torch.equal(logits, 10 * F.one_hot(right[:, 2], 10).float())
-    off = (digits != right[:, :2]).float()
-    # a digit drawn at random is right one time in ten, both one in a hundred; 4 sd
-    assert off.any(1).float().mean().item() == pytest.approx(0.99 * wrong, abs=0.02)
-    assert off.mean(0).tolist() == pytest.approx([0.9 * wrong] * 2, abs=0.02)
-    if wrong:
-        drawn = digits[off.any(1)]
-        assert all(
-            drawn[:, i].bincount(minlength=10).min() > 0.08 * len(drawn) for i in (0, 1)
-        )  # any digit alike
-        assert abs(torch.corrcoef(drawn.T.float())[0, 1]) < 0.1
-    else:
-        assert not off.any()
+    assert not list(Rationales().parameters()) and not Rationales().state_dict()
 
 
-def test_what_is_said_of_a_question_is_fixed_by_the_seed_alone():
-    digits = said(Rationales(0.5), X)[0]
-    some = torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:500]
-    torch.manual_seed(123)  # the global generator plays no part
-    assert torch.equal(said(Rationales(0.5), X[some])[0], digits[some])
-    assert not torch.equal(said(Rationales(0.5, seed=1), X)[0], digits)
-    assert not list(Rationales(0.5).parameters()) and not Rationales(0.5).state_dict()
+def test_several_rationales_are_their_mean_and_none_is_nothing_to_learn():
+    asked = sums.text(X)["input"]
+    told = [
+        f"1 + 2 ends in {s}. {s} · 3 ends in {p}. …" for s, p in [(3, 9), (3, 9), (3, 1), (4, 2)]
+    ]
+    teacher = Rationales([(asked[1234], one) for one in told])
+    shares, logits = said(teacher, X[[1234, 1235]])
+    assert shares[0, 0].tolist() == [0, 0, 0, 0.75, 0.25, 0, 0, 0, 0, 0]
+    assert shares[0, 1].tolist() == [0, 0.25, 0.25, 0, 0, 0, 0, 0, 0, 0.5]
+    assert not shares[1].any() and logits.argmax(-1).tolist() == [3, 4]
+    student = torch.randn(2, 20, requires_grad=True)
+    rows = rationale_loss(student, shares.flatten(1), reduction="rows")
+    assert rows[1] == 0 and not torch.autograd.grad(rows.sum(), student)[0][1].any()
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
-def test_a_share_out_of_range_is_told(wrong):
-    with pytest.raises(ValueError, match=rf"^Rationales: wrong must lie in \[0, 1\], got {wrong}"):
-        Rationales(wrong)
+def test_who_slips_goes_on_from_the_slip():
+    found = sums.slipping(X, 0.3, answers=2, seed=5)
+    assert len(found) == len(X) and {len(several) for several in found} == {2}
+    wrong, right = [], []
+    for (a, b, c, d), several in zip(QUESTIONS, found, strict=True):
+        for text in several:
+            s, p, y, last = map(int, re.findall(r"(?:ends in|answer is) (\d)", text))
+            assert text.startswith(f"{a} + {b} ends in") and f"{s} · {c} ends" in text and last == y
+            assert f"{p} + {d} ends" in text
+            wrong.append([s != (a + b) % 10, p != s * c % 10, y != (p + d) % 10])
+            right.append(y == ((a + b) * c + d) % 10)
+    # each step by itself; 4 sd of 20,000 draws is 0.013
+    assert torch.tensor(wrong).float().mean(0).tolist() == pytest.approx([0.3] * 3, abs=0.013)
+    clean = [not any(row) for row in wrong]
+    assert all(end for end, fine in zip(right, clean, strict=True) if fine)
+    assert sum(right) > sum(clean)  # two slips that cancel, or a 0
+    assert found == sums.slipping(X, 0.3, answers=2, seed=5)
+    assert found != sums.slipping(X, 0.3, answers=2, seed=6)
+    assert [one[0] for one in sums.slipping(X, 0, 1)] == sums.text(X)["rationale"]
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ([("What?", "1 ends in 2. 2 ends in 3.")], "read: question and rationale must be as"),
+        ([(sums.text(X[:1])["input"][0], "It is 3.")], "read: question and rationale must be as"),
+        (["ab"], "Rationales: said must be pairs"),
+        ([("one", "two", "three")], "Rationales: said must hold pairs"),
+        (3, "Rationales: said must be pairs"),
+    ],
+)
+def test_what_is_no_rationale_is_told(said, words):
+    with pytest.raises((TypeError, ValueError), match=f"^{words}"):
+        Rationales(said)
+
+
+@pytest.mark.parametrize("slips", [-0.1, 1.1, float("nan")])
+def test_a_share_out_of_range_is_told(slips):
+    with pytest.raises(ValueError, match="^slipping: slips must"):
+        sums.slipping(X[:2], slips, 1)
 
 
 def test_rationale_loss_is_two_cross_entropies():

@@ -1,4 +1,4 @@
-"""What lessons 09 and 10 and their benchmark share: rows in order, a loop whose marks are runs, and
+"""What lessons 09 to 11 and their benchmark share: rows in order, a loop whose marks are runs, and
 measures of what a student predicts and writes."""
 
 import copy
@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import kdlab as kd
-from kdlab.lessons import language
+from kdlab.lessons import language, reasons
+from kdlab.teachers import api
 
 SIZES = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2, num_hidden_layers=1)
 
@@ -176,3 +177,45 @@ def test_shades_are_the_teacher_s_probabilities_and_none_for_the_beginning(known
     batch = {"input_ids": ids[None], "labels": ids[None].clone()}
     batch["labels"][:, : language.PROMPT] = -100
     assert spent == pytest.approx(math.log(kd.perplexity(model, batch)), rel=1e-4)
+
+
+def test_an_answer_bought_stops_at_its_end_and_learns_it(known):
+    model, tokenizer = known
+    given = language.fields(tokenizer, count=1)["windows"]["train"][:8]
+    found = language.bought(model, given[:, : language.PROMPT])
+    learnt = found["labels"] != -100
+    assert torch.equal(found["input_ids"][:, : language.PROMPT], given[:, : language.PROMPT])
+    assert not learnt[:, : language.PROMPT].any() and learnt.sum(1).max() <= 64 - language.PROMPT
+    ends = found["labels"] == tokenizer.eos_token_id
+    assert ends.any() and (ends.sum(1) <= 1).all()
+    for row, end in zip(learnt, ends, strict=True):  # nothing behind the end, nothing left out
+        last = int(end.nonzero()[0, 0]) if end.any() else 63
+        assert row[language.PROMPT : last + 1].all() and not row[last + 1 :].any()
+
+
+def test_an_answer_sold_shows_each_token_beside_the_likeliest(known):
+    _, tokenizer = known
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(" the number")["input_ids"])
+    top = [{pieces[0]: math.log(0.5), "Ġa": math.log(0.25), "Ġan": math.log(0.1)}]
+    top += [{"Ġa": math.log(0.5), "Ġan": math.log(0.25), "Ġis": math.log(0.1)}] * (len(pieces) - 1)
+    log_p = [math.log(0.5)] + [math.log(0.01)] * (len(pieces) - 1)
+    answer = api.Answer(" the number", pieces, log_p, top, "length")
+    found = language.sold(answer, tokenizer, top=2)
+    assert "".join(token for token, _ in found) == " the number"
+    assert found[0] == (" the", {" the": pytest.approx(0.5), " a": pytest.approx(0.25)})
+    assert found[1][1] == {
+        " a": pytest.approx(0.5),
+        " an": pytest.approx(0.25),
+        found[1][0]: pytest.approx(0.01),
+    }
+
+
+def test_who_slips_is_right_in_two_answers_of_five():
+    questions, said, label = reasons.bought(answers=2)
+    assert len(questions) == len(said) == len(label) == 10_000
+    told = dict(reasons.right())
+    assert all(kd.last_number(told[q]) == label[q] for q in questions[::97])
+    share = sum(
+        kd.last_number(a) == label[q] for q, two in zip(questions, said, strict=True) for a in two
+    )
+    assert 0.35 < share / 20_000 < 0.45  # 0.7³, and what cancels

@@ -172,10 +172,11 @@ def test_from_a_wheel_outside_the_repository(tmp_path):
         n for n in committed if "/instructor/" not in n and "/.ipynb_checkpoints/" not in n
     }
     where = (
-        "import kdlab as kd; print(kd.__file__, *(kd.course_files() / 'data' / 'sums').iterdir())"
+        "import kdlab as kd; "
+        "print(kd.__file__, *(kd.course_files() / 'data/teachers/docs_lm').iterdir())"
     )
     found = run(python, "-c", where, cwd=tmp_path, env=env)
-    assert found.startswith(here) and "train.parquet" in found
+    assert found.startswith(here) and "model.safetensors" in found
     packed = run(sys.executable, "-m", "zipfile", "-l", wheel).split()
     assert not [name for name in packed if "instructor" in name]
     for needed in ("py.typed", "__init__.pyi", "show/explorer.js", "show/explorer.css"):

@@ -2,11 +2,19 @@
 
 import pytest
 import torch
-from tiny_models import ENCODERS, FAMILIES, IDS, H, build
+import transformers as hf
+from tiny_models import DECODERS, ENCODERS, FAMILIES, IDS, H, build
 from torch import nn
 
 import kdlab as kd
-from kdlab.losses.encoders import EncoderLoss, attention_scores, find_encoder, mean_rows
+from kdlab.losses.encoders import (
+    EncoderLoss,
+    Relations,
+    attention_scores,
+    find_encoder,
+    mean_rows,
+)
+from kdlab.losses.hidden import tap
 
 
 @pytest.mark.parametrize("family", ENCODERS)
@@ -29,16 +37,57 @@ def test_an_encoder_is_found_under_its_head(family):
     assert "Embeddings" in type(modules[encoder.name("embedding", 0)]).__name__
 
 
+def bart(kind):
+    sizes = dict(d_model=8, encoder_layers=1, decoder_layers=1, vocab_size=9)
+    return kind(hf.BartConfig(encoder_attention_heads=2, decoder_attention_heads=2, **sizes))
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoder_is_found_under_its_head(family):
+    model = build(family)
+    found = find_encoder("test", model)
+    assert found.blocks == [f"{DECODERS[family][2]}.{i}" for i in range(4)]
+    assert (found.heads, found.width, found.embedding, found.causal) == (3, H, H, True)
+    assert found.rotary == (family != "GPT-2")
+    assert found.value == (4 if family == "Qwen2" else H)  # one head of values, shared
+    modules = dict(model.named_modules())
+    with torch.no_grad():
+        states = model(IDS, output_hidden_states=True).hidden_states
+        for part, block in [("embedding", 0), *(("hidden", i) for i in range(3))]:
+            with tap(model, name := found.name(part, block)) as layers:
+                model(IDS)
+            torch.testing.assert_close(layers[name], states[block + (part == "hidden")])
+        with tap(model, name := found.name("value", 1)) as layers:
+            model(IDS)
+        block = modules[found.blocks[1]]
+        inside = getattr(block, "input_layernorm", None) or block.ln_1
+        value = modules[name](inside(states[1]))
+        value = value[..., 2 * H :] if family == "GPT-2" else value
+    torch.testing.assert_close(found.own("value", layers[name]), value)
+
+
+def test_which_way_a_model_looks_is_its_attention_s_to_say():
+    encoder = bart(hf.BartModel).encoder
+    assert not find_encoder("test", encoder).causal
+    loss = Relations(query_key=0)
+    with pytest.raises(ValueError, match="Relations: student and teacher must be of one kind.*got"):
+        loss.prepare(build("Llama"), encoder)
+
+
 def test_an_encoder_that_is_not_there():
     two = nn.ModuleDict({"a": build("BERT"), "b": build("BERT")})
     two.config = FAMILIES["BERT"][1]
     odd, bare = nn.Module(), nn.Module()
     odd.my_encoder, odd.config = build("BERT").bert.encoder, two.config
-    bare.encoder = build("BERT").bert.encoder
+    bare.encoder, bare.embeddings = build("BERT").bert.encoder, build("BERT").bert.embeddings
     decoder = build("BERT", is_decoder=True)
     for model, got in [
         (nn.Linear(2, 2), "none in Linear"),
-        (build("Llama"), "none in LlamaForCausalLM"),
+        (
+            hf.T5Model(hf.T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1)),
+            "none in T5Model",
+        ),
+        (bart(hf.BartModel), "['encoder.layers', 'decoder.layers'] in BartModel"),
         (two, "['a.bert.encoder.layer', 'b.bert.encoder.layer'] in ModuleDict"),
         (bare, "['encoder.layer'] in Module"),
         (odd, "none in Module"),

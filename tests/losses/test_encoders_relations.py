@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import ENCODERS, IDS, build
+from tiny_models import DECODERS, ENCODERS, IDS, build
 from torch import nn
 
+import kdlab as kd
 from kdlab.losses.encoders import LayerMap, Relations, find_encoder
+from kdlab.losses.hidden import tap
 from kdlab.students.copy import student_from
 
 MASK = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [0] * 2 + [1] * 7])
@@ -396,3 +398,120 @@ def test_projectors_are_those_of_the_seed_and_no_less_than_float32():
 def test_what_does_not_fit(make, words):
     with pytest.raises(ValueError, match=words):
         make().prepare(build(NARROW[0], **NARROW[1]), build("BERT"))
+
+
+# --- decoders ---
+
+LEFT = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] * 7 + [0] * 2])
+
+
+def tapped(model, names, mask=LEFT):
+    with tap(model, list(names)) as layers, torch.no_grad():
+        model(IDS, attention_mask=mask)
+    return [layers[name].double().numpy() for name in names]
+
+
+def thirds(family, x):
+    """Queries, keys and values of GPT-2, which stand in a row; else what came."""
+    return np.split(x, 3, -1) if family == "GPT-2" else [x] * 3
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_relations_of_values_in_a_decoder_look_back_alone(family):
+    teacher = build(family)
+    student = build(family, 5, num_hidden_layers=2, n_layer=2, layer_types=["full_attention"] * 2)
+    loss = prepared(Relations(heads=2, query_key=0), student, teacher)
+    found = rows(loss, student, teacher, mask=LEFT)
+    end = "attn.c_attn" if family == "GPT-2" else "self_attn.v_proj"
+    S, T = (
+        thirds(family, tapped(model, [f"{DECODERS[family][2]}.{block}.{end}"])[0])[2]
+        for model, block in ((student, 1), (teacher, 3))
+    )
+    for b in range(3):
+        real, total = [i for i in range(9) if LEFT[b, i]], []
+        for head in range(2):
+            for i in real:
+                behind = [j for j in real if j <= i]
+                p, q = (np.exp([dot(X[b], X[b], head, 2, i, j) for j in behind]) for X in (T, S))
+                p, q = p / p.sum(), q / q.sum()
+                total.append((p * np.log(p / q)).sum())
+        assert found[b].item() == pytest.approx(np.mean(total), rel=1e-4, abs=1e-6)
+    found.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in student.parameters())
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_layer_map_of_a_decoder_maps_blocks_and_embeddings(family):
+    teacher, student = build(family), build(family, 5)
+    loss = prepared(LayerMap([(0, 1), (3, 3)], attention=0.0, project=False), student, teacher)
+    found = rows(loss, student, teacher, mask=LEFT)
+    blocks = DECODERS[family][2]
+    first = "transformer.drop" if family == "GPT-2" else "model.embed_tokens"
+    S = tapped(student, [f"{blocks}.0", f"{blocks}.3", first])
+    T = tapped(teacher, [f"{blocks}.1", f"{blocks}.3", first])
+    real = LEFT.bool().numpy()
+    for b in range(3):
+        gaps = sum(np.mean((s[b, real[b]] - t[b, real[b]]) ** 2) for s, t in zip(S, T, strict=True))
+        assert found[b].item() == pytest.approx(gaps, rel=1e-4)
+    same = prepared(LayerMap([(0, 0), (3, 3)], attention=0.0), teacher, build(family))
+    assert not rows(same, teacher, build(family), mask=LEFT).any()
+
+
+def test_the_scores_of_gpt2_are_compared_where_attention_looks():
+    teacher, student = build("GPT-2"), build("GPT-2", 5)
+    loss = prepared(LayerMap([(1, 2)], hidden=0.0, embedding=0.0), student, teacher)
+    found = rows(loss, student, teacher, mask=LEFT)
+    S, T = (
+        thirds("GPT-2", tapped(model, [f"transformer.h.{block}.attn.c_attn"])[0])
+        for model, block in ((student, 1), (teacher, 2))
+    )
+    for b in range(3):
+        real = [i for i in range(9) if LEFT[b, i]]
+        squares = [
+            (dot(S[0][b], S[1][b], h, 3, i, j) - dot(T[0][b], T[1][b], h, 3, i, j)) ** 2
+            for h in range(3)
+            for i in real
+            for j in real
+            if j <= i
+        ]
+        assert found[b].item() == pytest.approx(np.mean(squares), rel=1e-4)
+
+
+def test_what_follows_changes_nothing_before_it():
+    teacher, student = build("Llama"), build("Llama", 5)
+    loss = prepared(Relations(query_key=0), student, teacher)
+    long = IDS.clone()
+    long[:, 6:] = 7
+    short = torch.tensor([[1] * 6 + [0] * 3] * 3)
+    torch.testing.assert_close(
+        rows(loss, student, teacher, IDS, short), rows(loss, student, teacher, long, short)
+    )
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
+def test_queries_that_are_rotated_afterwards_are_not_compared(family):
+    teacher = build(family)
+    for loss, words in (
+        (Relations(), "Relations: query_key .*the student rotates.*expected query_key=0"),
+        (LayerMap([(0, 0)]), "LayerMap: attention .*the student rotates.*expected attention=0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}"):
+            loss.prepare(build(family, 1), teacher)
+    with pytest.raises(ValueError, match=r"heads must divide the widths of student \(4\)"):
+        Relations(heads=3, query_key=0).prepare(build("Qwen2"), teacher)
+
+
+def test_a_decoder_learns_its_teacher_s_layers_in_the_trainer():
+    teacher, student = build("Llama"), build("Llama", 5, num_hidden_layers=2)
+    data = [{"input_ids": row, "labels": row} for row in IDS]
+    history = kd.fit(
+        student,
+        data,
+        teacher=teacher,
+        hidden=LayerMap([(0, 1), (1, 3)], attention=0.0),
+        steps=30,
+        batch=3,
+        lr=1e-2,
+    )
+    hidden = history["hidden"].dropna().tolist()
+    assert hidden[-1] < 0.8 * hidden[0]

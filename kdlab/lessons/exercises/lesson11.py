@@ -1,163 +1,402 @@
-"""Exercises of lesson 11: a divergence from the top few, and a loss across two vocabularies."""
+"""Lesson 11: which tokens of a bought answer are learnt, a KL from the top few, keeping what is
+right."""
 
-import numpy as np
 import torch
 
 from kdlab.lessons.exercises import Exercise, Question
 
+# --- 11.1 row ---
 
-def _tail(tail_kl):
+
+def row(prompt, answer, ended, eos):
+    """Ids of a prompt and of its answer → ids (L,) and labels (L,), −100 where nothing is learnt.
+
+    ended: whether the answer came to its end, which is then a token to learn, eos."""
+    ids = torch.tensor([*prompt, *answer, *([eos] if ended else [])])
+    labels = ids.clone()
+    labels[: len(prompt)] = -100
+    return ids, labels
+
+
+# eos begins the prompts too, and one answer holds a 0: in many vocabularies it is also the padding
+ROWS = (
+    ([0, 5, 6], [7, 8, 9, 4], True, 0),
+    ([0, 5], [3, 0, 3], False, 0),
+    ([2, 5], [0, 6], True, 2),
+)
+
+
+def _row(attempt):
+    for given in ROWS:
+        prompt, answer, ended, eos = given
+        found = attempt(list(prompt), list(answer), ended, eos)
+        if not isinstance(found, tuple) or len(found) != 2:
+            return f"expected two tensors, ids and labels, got {type(found).__name__}"
+        if not all(torch.is_tensor(part) for part in found):
+            return f"expected two tensors, got {' and '.join(type(x).__name__ for x in found)}"
+        if any(part.is_floating_point() for part in found):
+            return "ids are whole numbers, and so are labels"
+        right = row(*given)
+        if all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(found, right, strict=True)):
+            continue
+        return _misread(*found, *right, *given)
+    return ""
+
+
+def _misread(ids, labels, right, wanted, prompt, answer, ended, eos):
+    """The sentence for a row that is wrong."""
+    told = f"(expected ids {right.tolist()} and labels {wanted.tolist()}, got {ids.tolist()} and "
+    told += f"{labels.tolist()})"
+    n, whole = len(prompt), [*prompt, *answer]
+    if ids.tolist() == wanted.tolist() and labels.tolist() == right.tolist():
+        return f"ids come first, then labels {told}"
+    if ids.tolist() == whole and ended:
+        return (
+            f"this answer came to its end: without the token eos no student learns to stop {told}"
+        )
+    if ids.tolist() == [*whole, eos] and not ended:
+        return f"this answer was cut off, it has no end to learn: eos only where it ended {told}"
+    if ids.tolist() == [*prompt, eos, *answer]:
+        return f"the end stands behind the answer, not before it {told}"
+    if ids.tolist() == [*answer, *([eos] if ended else [])]:
+        return f"the student must read the prompt as well: its ids come before the answer's {told}"
+    if (ids == -100).any():
+        return f"−100 is no token: only the labels hold it, so clone the ids first {told}"
+    if not torch.equal(ids, right):
+        return f"not the ids that were wanted {told}"
+    if labels.shape != ids.shape:
+        return f"a label for every id, so that both have the same length {told}"
+    if torch.equal(labels[:-1], wanted[1:]):
+        return f"already shifted: that is next_token's business, here label i is token i {told}"
+    if (labels[:n] == 0).all():
+        return f"0 is a token like any other: what is not learnt has the label −100 {told}"
+    if (labels[:n] != -100).any():
+        return f"the prompt is not to be learnt: the teacher did not write it {told}"
+    if ended and labels[-1] == -100:
+        return f"the end is a token to learn, else no answer stops {told}"
+    if labels[n] == -100:
+        return f"the answer's first token is learnt too {told}"
+    if labels[-1] == -100:
+        return f"the answer's last token is learnt too {told}"
+    if (labels[n:] == -100).any():
+        return f"mask by place, not by id: a token like eos may stand inside an answer {told}"
+    return f"not the labels that were wanted {told}"
+
+
+# --- 11.2 tail_kl ---
+
+
+def tail_kl(log_q, ids, top):
+    """KL(teacher ‖ student) of the teacher's k tokens and one outcome more, "something else".
+
+    log_q (N, V): the student's log-probabilities. ids, top (N, k): the teacher's likeliest tokens
+    and their log-probabilities. → (N,)"""
+    own = log_q.gather(-1, ids)
+    kept = (top.exp() * (top - own)).sum(-1)
+    # in float32 a sum of probabilities may end above 1: what is left is never below a tiny number
+    rest_p, rest_q = ((1 - part.exp().sum(-1)).clamp_min(1e-6) for part in (top, own))
+    return kept + rest_p * (rest_p / rest_q).log()
+
+
+def _slips(log_q, ids, top):
+    """{what is wrong: the values that it gives}."""
+    own, p = log_q.gather(-1, ids), top.exp()
+    kept, rest_p, rest_q = (p * (top - own)).sum(-1), 1 - p.sum(-1), 1 - own.exp().sum(-1)
+    rest = rest_p * (rest_p / rest_q).log()
+    scaled, k = p / p.sum(-1, keepdim=True), ids.shape[-1]
+    others = log_q.shape[-1] - k
+    theirs = log_q.topk(k).values
+    placed = log_q[..., :k]
+    return {
+        "the rest is missing: without it this is no divergence and can fall below 0": kept,
+        "don't scale the teacher's few to sum to 1: that asks the student to give everything else "
+        "nothing": (scaled * (scaled.log() - own)).sum(-1),
+        "don't scale both to sum to 1: what is left of each says how much the few count": (
+            scaled * (scaled.log() - own.log_softmax(-1))
+        ).sum(-1),
+        "compare the teacher's rest with the student's: log(rest_p / rest_q)": kept
+        + rest_p * rest_p.log(),
+        "only the rest is there: add the sum over the few": rest,
+        "the rest's term weighs by the teacher's rest, rest_p": kept
+        + rest_q * (rest_p / rest_q).log(),
+        "the rest is turned round: log(rest_p / rest_q), the teacher's above": kept
+        - rest_p * (rest_p / rest_q).log(),
+        "swapped: the teacher's probabilities weigh, KL(teacher ‖ student)": (
+            own.exp() * (own - top)
+        ).sum(-1)
+        + rest_q * (rest_q / rest_p).log(),
+        "those are the student's own likeliest tokens: take its numbers at the teacher's ids, by "
+        "gather": (p * (top - theirs)).sum(-1)
+        + rest_p * (rest_p / (1 - theirs.exp().sum(-1))).log(),
+        "those are the student's first tokens: take its numbers at the teacher's ids, by gather": (
+            p * (top - placed)
+        ).sum(-1)
+        + rest_p * (rest_p / (1 - placed.exp().sum(-1))).log(),
+        "the rest is one outcome, not shared out among the tokens that are not named": kept
+        + rest_p * (rest_p.log() - (rest_q / others).log()),
+        "that is a cross-entropy: subtract the teacher's own log-probabilities": -(
+            (p * own).sum(-1) + rest_p * rest_q.log()
+        ),
+        "weigh by probabilities, top.exp(), not by their logarithms": (top * (top - own)).sum(-1)
+        + rest,
+        "a mean over the few: a KL is a sum": (p * (top - own)).mean(-1) + rest,
+    }
+
+
+def _tail(attempt):
     draw = torch.Generator().manual_seed(0)
     log_p, log_q = (2 * torch.randn(4, 9, dtype=torch.float64, generator=draw) for _ in range(2))
-    log_p, log_q = log_p.log_softmax(-1), log_q.log_softmax(-1)
+    log_p, log_q = log_p.log_softmax(-1), log_q.log_softmax(-1).requires_grad_()
     top, ids = log_p.topk(3)
-    P, Q = top.exp().numpy(), log_q.gather(-1, ids).exp().numpy()
-    kept, rest_p, rest_q = (P * np.log(P / Q)).sum(-1), 1 - P.sum(-1), 1 - Q.sum(-1)
-    expected = kept + rest_p * np.log(rest_p / rest_q)
-    found = torch.as_tensor(tail_kl(log_q, ids, top), dtype=torch.float64)
-    if tuple(found.shape) != (4,):
-        return f"expected one number a row, shape (4,), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected, atol=1e-5):
-        return _in_float32(tail_kl)
-    if np.allclose(found.numpy(), kept):
-        return "the rest is missing: without it this is no divergence and can fall below 0"
-    scaled = P / P.sum(-1, keepdims=True)
-    if np.allclose(found.numpy(), (scaled * np.log(scaled / Q)).sum(-1)):
-        return (
-            "don't scale the teacher's few to sum to 1: "
-            "that asks the student to give everything else nothing"
-        )
-    if np.allclose(found.numpy(), kept + rest_p * np.log(rest_p)):
-        return "compare the teacher's rest with the student's: log(rest_p / rest_q)"
-    return f"expected {expected[0]:.4f} for the first row, got {found[0]:.4f}"
+    value = attempt(log_q, ids, top)
+    if not torch.is_tensor(value) or tuple(value.shape) != (4,):
+        came = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+        return f"expected one number a row, shape (4,), got {came}"
+    right = tail_kl(log_q.detach(), ids, top)
+    if not torch.allclose(value.detach().double(), right, atol=1e-5):
+        slips = _slips(log_q.detach(), ids, top).items()
+        named = (s for s, wrong in slips if torch.allclose(value.detach().double(), wrong))
+        return next(named, f"expected {right[0]:.4f} for the first row, got {value[0]:.4f}")
+    if not value.requires_grad:
+        return "no gradient reaches the student: it learns nothing"
+    return _in_float32(attempt)
 
 
-def _in_float32(tail_kl):
+def _in_float32(attempt):
     """A model's own numbers: float32, and rows of which the top few hold all but a rounding."""
     draw = torch.Generator().manual_seed(1)
     log_q, log_p = (12 * torch.randn(400, 9, generator=draw) for _ in range(2))
-    log_q, log_p = log_q.log_softmax(-1), log_p.log_softmax(-1)
+    log_q, log_p = log_q.log_softmax(-1).requires_grad_(), log_p.log_softmax(-1)
     top, ids = log_p.topk(3)
-    found = torch.as_tensor(tail_kl(log_q, ids, top)).float()
-    if found.isfinite().all():
+    found = attempt(log_q, ids, top)
+    (slope,) = torch.autograd.grad(found.sum(), log_q)
+    lost = ~(found.isfinite() & slope.isfinite().all(-1))
+    if not lost.any():
         return ""
     return (
-        f"of 400 rows in float32, {int((~found.isfinite()).sum())} are NaN or infinite: a sum "
+        f"of 400 rows in float32, {int(lost.sum())} or their gradients are NaN or infinite: a sum "
         "of probabilities can reach 1 there, or pass it; keep what is left above 0 with clamp_min"
     )
 
 
-def _uld(uld):
-    p = torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], dtype=torch.float64)
-    q = torch.tensor([[0.1, 0.1, 0.2, 0.6], [0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
-    expected = np.array([0.1 + 0.0 + 0.0 + 0.1, 0.1 + 0.05 + 0.05 + 0.1])
-    found = torch.as_tensor(uld(q, p), dtype=torch.float64)
-    if tuple(found.shape) != (2,):
-        return f"expected one number a row, shape (2,), got {tuple(found.shape)}"
-    if np.allclose(found.numpy(), expected):  # and with the student's the smaller one
-        turned = torch.as_tensor(uld(p, q), dtype=torch.float64)
-        same = tuple(turned.shape) == (2,) and np.allclose(turned.numpy(), expected)
+# --- 11.3 keep ---
+
+
+def keep(questions, answers, right):
+    """[(question, answer)] of all answers that are right.
+
+    answers: a list for each question. right(question, answer) → True or False."""
+    return [
+        (q, a)
+        for q, several in zip(questions, answers, strict=True)
+        for a in several
+        if right(q, a)
+    ]
+
+
+QUESTIONS_ASKED = ["2 + 2", "3 + 5", "5 + 1", "1 + 1", "9 + 0"]
+SAID = [["4", "5", "04"], ["8", "9", "8"], ["7", "6", "5"], ["2", "2", "2"], ["0", "8", "9"]]
+
+
+def _adds_up(question, answer):
+    """Whether an answer is right; a question that comes as the answer is told."""
+    if "+" in answer or "+" not in question:
+        raise ValueError("right asks for the question first, then the answer")
+    return sum(map(int, question.split(" + "))) == int(answer)
+
+
+def _keep(attempt):
+    given = [list(several) for several in SAID]
+    try:
+        found = attempt(list(QUESTIONS_ASKED), given, _adds_up)
+    except ValueError as error:
+        if "question first" in str(error):
+            return str(error)
+        raise
+    if given != SAID:
+        return "the answers were changed: build a new list"
+    if isinstance(found, dict) or not hasattr(found, "__iter__"):
+        return f"expected a list of pairs (question, answer), got {type(found).__name__}"
+    found, wanted = list(found), keep(QUESTIONS_ASKED, SAID, _adds_up)
+    if not all(isinstance(one, (tuple, list)) and len(one) == 2 for one in found):
+        return "expected pairs: each right answer together with its question"
+    return _missing([tuple(one) for one in found], wanted)
+
+
+def _missing(found, wanted):
+    """The sentence for pairs that are not the wanted ones, "" where they are."""
+    if sorted(map(str, found)) == sorted(map(str, wanted)):
+        return ""
+    every = [(q, a) for q, several in zip(QUESTIONS_ASKED, SAID, strict=True) for a in several]
+    if sorted(map(str, found)) == sorted(map(str, (pair for pair in every if pair not in wanted))):
+        return "turned round: those are the wrong answers"
+    if found and all(pair[::-1] in every for pair in found):
+        return "the question comes first in a pair, then the answer"
+    if any(pair not in every for pair in found):
+        pair = next(pair for pair in found if pair not in every)
+        return f"{pair} was not said: an answer belongs to its own question"
+    if any(pair not in wanted for pair in found):
+        pair = next(pair for pair in found if pair not in wanted)
+        if len(found) == len(QUESTIONS_ASKED):
+            return f"one answer a question, right or not: {pair} is wrong; a question may keep none"
+        return f"{pair} is wrong, and was kept"
+    if found == list(dict.fromkeys(wanted)):
         return (
-            ""
-            if same
-            else "where the student's vocabulary is the smaller one, pad the student's instead"
+            "an answer that came twice counts twice: the surer the teacher, the oftener it says so"
         )
-    if np.allclose(found.numpy(), [0.1, 0.2]):
-        return "the larger vocabulary's last words are left out: pad the smaller one with zeros"
-    if np.allclose(found.numpy(), (torch.nn.functional.pad(p, (0, 1)) - q).abs().sum(-1)):
-        return "sort both first: the ids of two vocabularies mean different words"
-    if np.allclose(found.numpy(), expected / 4):
-        return "sum over the vocabulary, don't average"
-    return f"expected {np.round(expected, 2).tolist()}, got {np.round(found.numpy(), 2).tolist()}"
+    if len(found) == len({q for q, _ in wanted}):
+        return "one right answer a question: keep all that are right"
+    return f"{next(pair for pair in wanted if pair not in found)} is right, and was not kept"
+
+
+# --- wrong answers, for the tests ---
+
+
+def _labels(change):
+    """`row` with its labels wrong: change(labels, prompt length, ids)."""
+
+    def attempt(prompt, answer, ended, eos):
+        ids, labels = row(prompt, answer, ended, eos)
+        return ids, change(labels, len(prompt), ids)
+
+    return attempt
+
+
+def _masked(start, end=None):
+    def change(labels, n, ids):
+        labels[(n if start is None else n + start) : end] = -100
+        return labels
+
+    return _labels(change)
+
+
+def _by_id(prompt, answer, ended, eos):
+    ids, labels = row(prompt, answer, ended, eos)
+    labels = torch.where(ids == eos, -100, labels)
+    return ids, torch.where((torch.arange(len(ids)) == len(ids) - 1) & ended, ids, labels)
+
+
+def _one_tensor(prompt, answer, ended, eos):
+    ids, labels = row(prompt, answer, ended, eos)
+    ids[: len(prompt)] = -100
+    return ids, labels
+
+
+def _slip(sentence):
+    """`tail_kl` with the mistake that a sentence of `_slips` begins to tell."""
+
+    def attempt(log_q, ids, top):
+        found = {s: v for s, v in _slips(log_q, ids, top).items() if s.startswith(sentence)}
+        return next(iter(found.values()))
+
+    return attempt
+
+
+def _cancels(log_q, ids, top):
+    own = log_q.gather(-1, ids)
+    p, q = 1 - top.exp().sum(-1), 1 - own.exp().sum(-1)
+    return (top.exp() * (top - own)).sum(-1) + p * (p / q).log()
 
 
 EXERCISES = (
     Exercise(
         "11.1",
-        _tail,
+        _row,
         (
-            "What is kept: (top.exp() · (top − log_q.gather(-1, ids))).sum(-1).",
-            (
-                "The rest: 1 − Σ exp, for the teacher and for the student; "
-                "its term is rest_p · log(rest_p / rest_q)."
-            ),
+            "The ids are prompt + answer, and eos behind them only where ended is true: "
+            "torch.tensor([...]).",
+            "labels = ids.clone(), and −100 in the first len(prompt) places. By place, not by id: "
+            "eos may be the id that begins a text, or that pads it.",
         ),
-        """
-def attempt(log_q, ids, top):
-    mine = log_q.gather(-1, ids)
-    kept = (top.exp() * (top - mine)).sum(-1)
-    # in float32 a sum of probabilities may end above 1: what is left is never below a tiny number
-    rest_p, rest_q = ((1 - part.exp().sum(-1)).clamp_min(1e-6) for part in (top, mine))
-    return kept + rest_p * (rest_p / rest_q).log()
-""",
+        row,
         {
-            "rest is missing": (
-                "def attempt(log_q, ids, top):\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1)"
+            "learns to stop": lambda p, a, ended, eos: row(p, a, False, eos),
+            "was cut off": lambda p, a, ended, eos: row(p, a, True, eos),
+            "behind the answer": lambda p, a, ended, eos: row([*p, eos], a, False, eos),
+            "read the prompt": lambda p, a, ended, eos: row([], a, ended, eos),
+            "ids come first": lambda *given: row(*given)[::-1],
+            "got list and list": lambda *given: tuple(part.tolist() for part in row(*given)),
+            "got Tensor": lambda *given: row(*given)[0],
+            "whole numbers": lambda *given: tuple(part.float() for part in row(*given)),
+            "not to be learnt": _labels(lambda labels, n, ids: ids.clone()),
+            "0 is a token": _labels(lambda labels, n, ids: labels.clamp_min(0)),
+            "already shifted": _labels(
+                lambda labels, n, ids: torch.cat([labels[1:], torch.tensor([-100])])
             ),
-            "don't scale": (
-                "def attempt(log_q, ids, top):\n"
-                "    top = top.log_softmax(-1)\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1)"
-            ),
-            "compare the teacher's": (
-                "def attempt(log_q, ids, top):\n"
-                "    rest = 1 - top.exp().sum(-1)\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum(-1) + rest * rest.log()"
-            ),
-            "clamp_min": (
-                "def attempt(log_q, ids, top):\n"
-                "    mine = log_q.gather(-1, ids)\n"
-                "    kept = (top.exp() * (top - mine)).sum(-1)\n"
-                "    p, q = 1 - top.exp().sum(-1), 1 - mine.exp().sum(-1)\n"
-                "    return kept + p * (p / q).log()"
-            ),
-            "one number a row": (
-                "def attempt(log_q, ids, top):\n"
-                "    return (top.exp() * (top - log_q.gather(-1, ids))).sum()"
-            ),
+            "end is a token to learn": _masked(None, None),
+            "first token": _masked(0, -1),
+            "by place": _by_id,
+            "no token": _one_tensor,
+            "same length": _labels(lambda labels, n, ids: labels[n:]),
+            "not the ids": lambda p, a, ended, eos: row(a, p, ended, eos),
         },
     ),
     Exercise(
         "11.2",
-        _uld,
+        _tail,
         (
-            "torch.sort(…, descending=True).values throws the ids away.",
-            "Pad the smaller one with zeros: torch.nn.functional.pad(p, (0, how many)).",
+            "log_q.gather(-1, ids) is what the student gives the teacher's tokens. Theirs is "
+            "(top.exp() · (top − own)).sum(-1).",
+            "The rest is 1 − Σ exp, for the teacher and for the student, kept above 0 by "
+            "clamp_min; its term is rest_p · log(rest_p / rest_q).",
         ),
-        """
-def attempt(q, p):
-    size = max(q.shape[-1], p.shape[-1])
-    q, p = (torch.nn.functional.pad(x.sort(-1, descending=True).values, (0, size - x.shape[-1])) \
-for x in (q, p))
-    return (q - p).abs().sum(-1)
-""",
+        tail_kl,
         {
-            "smaller one, pad the student's": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().sum(-1)"
+            "rest is missing": _slip("the rest is missing"),
+            "don't scale the teacher's": _slip("don't scale the teacher's"),
+            "don't scale both": _slip("don't scale both"),
+            "compare the teacher's": _slip("compare"),
+            "only the rest": _slip("only the rest"),
+            "weighs by the teacher's rest": _slip("the rest's term"),
+            "turned round": _slip("the rest is turned"),
+            "swapped": _slip("swapped"),
+            "own likeliest": _slip("those are the student's own"),
+            "first tokens": _slip("those are the student's first"),
+            "shared out": _slip("the rest is one outcome"),
+            "cross-entropy": _slip("that is a cross"),
+            "by their logarithms": _slip("weigh by"),
+            "a KL is a sum": _slip("a mean over the few"),
+            "clamp_min": _cancels,
+            "one number a row": lambda log_q, ids, top: tail_kl(log_q, ids, top).mean(),
+            "no gradient": lambda log_q, ids, top: tail_kl(log_q.detach(), ids, top),
+        },
+    ),
+    Exercise(
+        "11.3",
+        _keep,
+        (
+            "zip(questions, answers) gives a question with the list of its answers.",
+            "A second loop, over that list, keeps the pair (question, answer) "
+            "if right(question, answer).",
+        ),
+        keep,
+        {
+            "was kept": lambda q, a, right: keep(q, a, lambda *pair: True),
+            "those are the wrong": lambda q, a, right: keep(q, a, lambda *pair: not right(*pair)),
+            "one right answer": lambda q, a, right: [
+                (x, next(y for y in several if right(x, y)))
+                for x, several in zip(q, a, strict=True)
+                if any(right(x, y) for y in several)
+            ],
+            "counts twice": lambda q, a, right: list(dict.fromkeys(keep(q, a, right))),
+            "may keep none": lambda q, a, right: [
+                (x, several[0]) for x, several in zip(q, a, strict=True)
+            ],
+            "together with its question": lambda q, a, right: [y for _, y in keep(q, a, right)],
+            "then the answer": lambda q, a, right: [(y, x) for x, y in keep(q, a, right)],
+            "right asks": lambda q, a, right: keep(q, a, lambda x, y: right(y, x)),
+            "its own question": lambda q, a, right: list(
+                zip(q, [y for _, y in keep(q, a, right)], strict=False)
             ),
-            "sort both": (
-                "def attempt(q, p):\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().sum(-1)"
-            ),
-            "left out": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    return (q[..., :p.shape[-1]] - p).abs().sum(-1)"
-            ),
-            "don't average": (
-                "def attempt(q, p):\n"
-                "    q, p = (x.sort(-1, descending=True).values for x in (q, p))\n"
-                "    p = torch.nn.functional.pad(p, (0, q.shape[-1] - p.shape[-1]))\n"
-                "    return (q - p).abs().mean(-1)"
-            ),
-            "one number a row": (
-                "def attempt(q, p):\n    return (q.sum(-1) - p.sum(-1)).abs().sum()"
-            ),
+            "got dict": lambda q, a, right: dict(keep(q, a, right)),
+            "is right, and was not kept": lambda q, a, right: [
+                (x, y)
+                for x, several in zip(q, a, strict=True)
+                if right(x, several[0])
+                for y in several
+                if right(x, y)
+            ],
+            "build a new list": lambda q, a, right: [several.clear() for several in a],
         },
     ),
 )
@@ -165,35 +404,25 @@ for x in (q, p))
 
 QUESTIONS = {
     "11.a": Question(
-        (
-            "With 2,000 questions the labels alone teach about a third of the answers. And with "
-            "rationales?"
-        ),
-        ("no better", "a few points better", "ten points and more"),
+        "A student learns from these answers, some of which came to their end. Their text stays, "
+        "but the end is left out of what is learnt. How many of the student's own answers end?",
+        ("as many as its teacher's", "more than before it was taught", "no more than before"),
         2,
-        (
-            "The answer as a function of four digits looks random; each step is a table of a "
-            "hundred entries."
-        ),
+        "To stop is to write a token, and what is never learnt is not written, however short "
+        "the texts.",
     ),
     "11.b": Question(
-        "What is the teacher's text worth, as plain text, against as much human text?",
-        ("more: it is cleaner", "as much", "less"),
+        "What do the twenty likeliest words of each place add to what the text alone teaches?",
+        ("nothing: they are in the text", "a little", "as much again"),
         2,
-        "Half a million parameters write with mistakes, and a student believes all of them. So it "
-        "was on these four fields; others could not tell.",
+        "A text says which token came. The probabilities say at every place what else could have "
+        "come, and how likely that was.",
     ),
     "11.c": Question(
-        "Taught on what the teacher writes from nothing, how does the student do on one field?",
-        (
-            "about as well as with the field's beginnings",
-            "clearly worse, but better than the base student",
-            "no better than the base student",
-        ),
+        "Four answers a question are bought, and some two in five are right. Which teach more?",
+        ("the right ones, though fewer", "all of them: slips average out", "no difference"),
         0,
-        (
-            "Sixteen tokens set the tone, but what the student needs first is how docstrings are"
-            " written at all."
-        ),
+        "Slips do average out in part, as they are made at random; a check throws nearly all of "
+        "them out at once.",
     ),
 }

@@ -1,0 +1,131 @@
+"""Pictures of lesson 11: what an address sends back, whether students stop, what answers are worth
+over the number bought, and what the right ones are worth over all."""
+
+from kdlab.evidence.intervals import Estimate
+from kdlab.lessons.figures.lesson09 import UNITS
+from kdlab.show import plots
+from kdlab.show.curves import Curve, curves
+
+TEXTS = {  # arms of benchmarks/language.py: name in the figure, role
+    "human text": ("by people", "control"),
+    "its text": ("by the teacher", "student"),
+    "its text, no data": ("by the teacher, asked for nothing", "also"),
+}
+BESIDE = {
+    "text and all logits": ("all logits", "also"),
+    "text and top 20": ("top 20", "student"),
+    "text and top 5": ("top 5", "also"),
+    "text and top 5, renormalised": ("top 5, scaled up to 1", "control"),
+}
+TEXT, ADDS = "What text alone teaches", "What comes beside it adds"
+SPLITS = "splits of the questions"
+
+
+def sent_back(prompt, tokens):
+    """One answer, token by token: tokens [(token, {word: probability})]."""
+    return plots.tokens(
+        tokens,
+        f"Asked to go on after “{prompt}”. In colour the token that came, in grey what else was "
+        "likely there. The words and their probabilities are all that the address tells.",
+        "A row of columns, one for each token that was sent back, each with four words and bars.",
+        title="What an address sends back: tokens, and the few likeliest of each place",
+        top=4,
+    )
+
+
+def by_field(found, what, unit):
+    """{field: value} → `Estimate`."""
+    return Estimate(found, what, unit, 1, UNITS)
+
+
+def gain(table, arm, answers=None):
+    """Nats a token below the base student's on test texts, over fields → `Estimate`."""
+    rows = table[table["arm"] == arm]
+    rows = rows if answers is None else rows[rows["answers"] == answers]
+    base = table[table["arm"] == "base"].set_index("field")["predicts"]
+    return by_field(base - rows.set_index("field")["predicts"], "gain on unread text", "nats")
+
+
+def stops(found, teacher, whose):
+    """Share of answers that come to an end, over steps: found {arm: {step: Estimate}}."""
+    roles = {"the end learnt": "student", "the end left out": "control"}
+    return curves(
+        {"": [Curve(arm, at, roles[arm]) for arm, at in found.items()]},
+        x="steps on the teacher's answers",
+        y="answers that end within 48 tokens (%)",
+        ceiling=("its teacher", teacher),
+        limits=(0, 60),
+        height=300,
+        caption="64 answers a field to unread beginnings, drawn at temperature 1; bands are 95 % "
+        f"intervals over your fields. {whose}",
+        alt="With the end learnt the share rises towards the teacher's; without it, it stays where "
+        "it was.",
+    )
+
+
+def by_answers(table, live, whose):
+    """The main figure: what text teaches, and what comes beside it adds, over answers bought.
+
+    table: rows of benchmarks/results/answers_bought.csv. live: {answers: Estimate}, what the top 20
+    added for the reader's students."""
+    counts = [int(n) for n in sorted(table["answers"].dropna().unique())]
+
+    def lines(arms, less=None):
+        found = []
+        for arm, (name, role) in arms.items():
+            values = {n: gain(table, arm, n) for n in counts}
+            if less:  # field by field
+                values = {n: value - gain(table, less, n) for n, value in values.items()}
+            found.append(Curve(name, values, role))
+        return found
+
+    return curves(
+        {TEXT: lines(TEXTS), ADDS: lines(BESIDE, "its text")},
+        x="answers bought, of at most 48 tokens",
+        y="nats a token gained on unread text",
+        log=True,
+        ticks={"x": counts},
+        height=400,
+        dots={ADDS: live},
+        caption="Left: nats below the base student's on test texts; by people: as many tokens of "
+        "the field's own text. Right: how much more than its text alone. Means over eight fields; "
+        "bands are 95 % intervals, from benchmarks/language.py, each arm at each number of answers "
+        "with the rate and steps that were best on three fields' validation texts. Diamond: your "
+        f"students. {whose}",
+        alt="Left: all three rise with the number of answers, text by people the most. Right: all "
+        "logits add most, then the top 20; the top 5 add less, and scaled up to 1 next to nothing.",
+    )
+
+
+def accuracy(table, arm, answers):
+    """One cell of benchmarks/results/reasons.csv → `Estimate`, over splits."""
+    rows = table[(table["arm"] == arm) & (table["answers"] == answers)]
+    return Estimate(rows.set_index("split")["accuracy"], "right answers on test", "%", 1, SPLITS)
+
+
+def verified(table, live, whose):
+    """Right answers over answers a question: all of them learnt, or the right ones.
+
+    table: rows of benchmarks/results/reasons.csv. live: {answers: Estimate}, of the reader's
+    students on the right ones."""
+    roles = {"the right ones": "student", "all answers": "control"}
+    counts = sorted(table[table["arm"] == "all answers"]["answers"].unique())
+    lines = [Curve(a, {int(n): accuracy(table, a, n) for n in counts}, roles[a]) for a in roles]
+    alone = accuracy(table, "labels alone", 0)
+    lines.append(Curve("labels alone", {int(n): alone for n in counts}, "rival"))
+    return curves(
+        {"": lines},
+        x="answers bought a question",
+        y="right answers of the student (%)",
+        log=True,
+        ticks={"x": [int(n) for n in counts]},
+        ceiling=("steps without slips", accuracy(table, "no slips", 1)),
+        height=340,
+        dots={"": live},
+        caption="The same network after the same steps, on 2,000 questions. Means over twelve "
+        "splits of the questions on test, bands are 95 % intervals, from benchmarks/reasons.py, "
+        "each arm at its best rate by validation. Diamond: your students, on six "
+        f"splits' validation questions. {whose}",
+        alt="The right ones stand above all answers at every number; labels alone lie lowest, and "
+        "steps without slips above everything.",
+    )
