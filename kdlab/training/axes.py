@@ -171,7 +171,9 @@ def _worth_a_thread(student, task):
 
     A step of few perceptrons is mostly Python's work, which threads don't share.
     """
-    return PERCEPTRONS if backprop.layers(build(student, task, 0)) else 1
+    module = build(student, task, 0)
+    perceptron = isinstance(module, torch.nn.Sequential) and backprop.layers(module)
+    return PERCEPTRONS if perceptron else 1
 
 
 def _a_replica(runs, name):
