@@ -39,6 +39,32 @@ class PatchNet(nn.Module):
         return smoothed_relu(z).sum(1).unflatten(-1, self.weight.shape[:2]).sum(-1)
 
 
+@torch.no_grad()
+def answer(weight, x):
+    """R networks' logits, and what `slope` needs: (R, C, r, d), (R, B, k, P, d) → (R, B, C), kept.
+
+    >>> answer(torch.zeros(2, 10, 3, 64), torch.zeros(2, 5, 1, 11, 64))[0].shape
+    torch.Size([2, 5, 10])
+    """
+    R, classes, neurons, _ = weight.shape
+    patches = x.flatten(1, -2)  # (R, B·P, d)
+    z = torch.bmm(patches, weight.flatten(1, 2).mT)
+    bent = z.clamp(0, 1)
+    steep = bent.square()  # the smoothed ReLU's slope
+    height = z.sub_(1).relu_().addcmul_(steep, bent, value=1 / 3)
+    height = height.view(R, x.shape[1], -1, classes * neurons).sum(2)
+    return height.unflatten(-1, (classes, neurons)).sum(-1), (patches, steep)
+
+
+@torch.no_grad()
+def slope(kept, g, out):
+    """Write the gradient by the weights into `out` (R, C, r, d), given g, that by the logits."""
+    patches, steep = kept
+    by_neuron = g.repeat_interleave(out.shape[2], -1)[:, :, None]
+    steep.view(len(g), g.shape[1], -1, by_neuron.shape[-1]).mul_(by_neuron)
+    torch.bmm(steep.mT, patches, out=out.flatten(1, 2))
+
+
 def patchnet(neurons: int = 3) -> Builder:
     """A builder of `PatchNet`: an image's rows are its patches, `neurons` look for each class.
 

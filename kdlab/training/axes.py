@@ -46,6 +46,16 @@ class Stack:
     batch: int
     epochs: int
     runs: list[Run]
+    shorter: tuple[int, ...] = ()  # budgets that these students pass on their way
+
+
+def one_way(epochs: list[int], schedule: str = "cosine", **options: Any) -> bool:
+    """Whether the shorter of several budgets are part of the longest: at a constant rate they are.
+
+    >>> one_way([10, 40], "constant"), one_way([10, 40])
+    (True, False)
+    """
+    return schedule == "constant" and len(set(epochs)) == len(epochs)
 
 
 def _builder(value):
@@ -141,9 +151,15 @@ def stacks(
     at_once: int | None,
     cohort: int = 1,
     threads: int = 1,
+    nested: bool = False,
 ) -> Iterator[Stack]:
-    """The grid as stacks of students, where it pays one for each thread; peers are never parted."""
-    outer = (grid[k] for k in ("student", "objective", "batch", "epochs"))
+    """The grid as stacks of students, where it pays one for each thread; peers are never parted.
+
+    nested: train the longest budget alone, and keep what the students are at the shorter ones.
+    """
+    budgets = sorted(grid["epochs"])[-1:] if nested else grid["epochs"]
+    shorter = tuple(sorted(grid["epochs"])[:-1]) if nested else ()
+    outer = (*(grid[k] for k in ("student", "objective", "batch")), budgets)
     for student, objective, batch, epochs in itertools.product(*outer):
         inner = [
             [objective.setting(k) if value is None else value for value in grid[k]]
@@ -163,7 +179,7 @@ def stacks(
             part = runs[i : i + size]
             taken = {k: _a_replica(part, k) for k in SETTINGS if k in objective.swept}
             settled = objective.with_settings(**taken)
-            yield Stack(student, settled, batch, epochs, part)
+            yield Stack(student, settled, batch, epochs, part, shorter)
 
 
 def _worth_a_thread(student, task):
@@ -171,7 +187,9 @@ def _worth_a_thread(student, task):
 
     A step of few perceptrons is mostly Python's work, which threads don't share.
     """
-    return PERCEPTRONS if backprop.layers(build(student, task, 0)) else 1
+    module = build(student, task, 0)
+    perceptron = isinstance(module, torch.nn.Sequential) and backprop.layers(module)
+    return PERCEPTRONS if perceptron else 1
 
 
 def _a_replica(runs, name):

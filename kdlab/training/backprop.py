@@ -1,4 +1,5 @@
-"""A stack of perceptrons, forward and backward by hand: `vmap`'s numbers in half the time.
+"""A stack of perceptrons, forward and backward by hand: `vmap`'s numbers in half the time; one of
+`PatchNet`s in a third.
 
 For a layer h = x Wᵀ + b and the gradient g of the loss by h,
 
@@ -10,15 +11,20 @@ with every matrix product batched over R replicas and written where the optimise
 import torch
 from torch import nn
 
+from kdlab.students import patchnet
 from kdlab.students.builders import Dropout
 
 
 def layers(module):
     """[(name, layer)] if the module is Flatten, then layers known here; else None (`vmap` does it).
 
+    A `PatchNet` is a layer of its own.
+
     >>> layers(nn.Sequential(nn.Linear(3, 2), nn.Tanh())) is None
     True
     """
+    if type(module) is patchnet.PatchNet:
+        return [("", module)] if module.weight.requires_grad else None
     if type(module) is not nn.Sequential or not all(
         type(m) in (nn.Linear, nn.ReLU, Dropout) for m in module[1:]
     ):
@@ -33,6 +39,8 @@ def layers(module):
 @torch.no_grad()
 def forward(chain, parameters, x, noise):
     """x (R, B, ...) → logits (R, B, C), and what `backward` needs; dropout as in training."""
+    if _of_patches(chain):
+        return patchnet.answer(parameters["weight"], x)
     x, kept = x.flatten(2), []
     for name, layer in chain:
         if type(layer) is nn.Linear:
@@ -54,6 +62,8 @@ def forward(chain, parameters, x, noise):
 @torch.no_grad()
 def backward(chain, parameters, grads, kept, g):
     """Write each parameter's gradient into `grads`, given g, the gradient by the logits."""
+    if _of_patches(chain):
+        return patchnet.slope(kept, g, grads["weight"])
     first = next(name for name, layer in chain if type(layer) is nn.Linear)
     for (name, layer), keep in zip(reversed(chain), reversed(kept), strict=True):
         if type(layer) is nn.Linear:
@@ -66,6 +76,10 @@ def backward(chain, parameters, grads, kept, g):
             g = torch.ops.aten.threshold_backward(g, keep, 0)
         else:
             g = g * keep
+
+
+def _of_patches(chain):
+    return type(chain[0][1]) is patchnet.PatchNet
 
 
 def in_one_block(parameters):

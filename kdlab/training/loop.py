@@ -1,5 +1,6 @@
 """The loop: students of one stack, epoch by epoch, batch by batch."""
 
+import dataclasses
 import functools
 import math
 import threading
@@ -64,7 +65,10 @@ def train_stack(runs, stack, experiment, bar):
     steps = math.ceil(n / stack.batch) * stack.epochs
     stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
     one_step = _one_step(stepper, stack.objective, teacher, x, y)
-    marks = marked(experiment.checkpoints, stack.epochs)
+    budgets = {e: dataclasses.replace(stack, epochs=e) for e in (*stack.shorter, stack.epochs)}
+    parts = {epochs: runs.none() for epochs in budgets}  # joined at the end, in this order
+    own = parts[stack.epochs]
+    marks = {epochs: marked(experiment.checkpoints, epochs) for epochs in budgets}
     began, recorded = time.perf_counter(), -1
     students.base.train()
     try:
@@ -72,25 +76,31 @@ def train_stack(runs, stack, experiment, bar):
             order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
             with threads_for(students, x[0].numel()):
                 terms = epoch(one_step, order + (unit * n)[:, None], stack.batch)
-            if number in marks:
+            here = [epochs for epochs in budgets if number in marks[epochs]]
+            if here:
                 spent = (time.perf_counter() - began) / len(students)
                 found = validate(students, experiment, unit, teacher)
                 found["diverged"] |= ~terms["loss"].isfinite()
                 means = {name: total / n for name, total in terms.items()}
                 means["seconds"] = torch.full((len(students),), spent)
-                runs.record(stack, number, means, found, stepper.t)
-                recorded = number
+                for epochs in here:
+                    parts[epochs].record(budgets[epochs], number, means, found, stepper.t)
+                recorded = number if stack.epochs in here else recorded
+            if number in stack.shorter:
+                parts[number].keep(students.snapshot())
             bar.update(len(students))
     except KeyboardInterrupt:
         reached = stack.epochs * stepper.t / stepper.steps  # may end in a fraction
         if reached > recorded:
             found = validate(students, experiment, unit, teacher)
-            runs.record(stack, reached, {}, found, stepper.t)
+            own.record(stack, reached, {}, found, stepper.t)
         raise
     finally:
         if isinstance(one_step, Captured):
             one_step.free()
-        runs.keep(students)
+        own.keep(students)
+        for part in parts.values():
+            runs.join(part)
 
 
 def marked(checkpoints, epochs):

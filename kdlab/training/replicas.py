@@ -129,6 +129,22 @@ class Replicas:
         module.load_state_dict({k: v for k, v in state.items() if k in module.state_dict()})
         return module.student if isinstance(module, Tapped) else module
 
+    def snapshot(self):
+        """The students as they are now, for `module` alone: their training goes on without it.
+
+        >>> stack = Replicas([nn.Linear(3, 2)], seeds=[0])
+        >>> kept = stack.snapshot()
+        >>> _ = stack.parameters["bias"].fill_(5.0)
+        >>> kept.module(0).bias.max().item() < 5
+        True
+        """
+        kept = copy.copy(self)
+        kept.block = None
+        kept.parameters, kept.buffers = (
+            {k: v.clone() for k, v in own.items()} for own in (self.parameters, self.buffers)
+        )
+        return kept
+
     def orders_of_epoch(self, rows):
         """A fresh permutation of `rows` row numbers for each replica, (R, rows)."""
         return torch.stack([torch.randperm(rows, generator=g) for g in self.orders]).to(self.device)

@@ -139,6 +139,10 @@ class Runs:
         self.frame = pd.concat([self.frame, new], ignore_index=True)
         self._pending = []
 
+    def none(self) -> "Runs":
+        """No runs, of the same tasks and metrics."""
+        return Runs(self.tasks.values(), metrics=self.metrics)
+
     def join(self, others: "Runs") -> None:
         """Take over the runs of a stack that was trained beside; their numbers go on from here."""
         first = len(self.students)

@@ -221,7 +221,8 @@ def sweep(
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
     threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
-    stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads))
+    nested = not live and axes.one_way(grid["epochs"], **options)
+    stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads, nested))
     return _run(experiment, stacks, min(threads, len(stacks)))
 
 
@@ -262,8 +263,9 @@ def _run(experiment, stacks, threads=1):
             else:
                 _train_abreast(runs, stacks, experiment, bar, threads)
         except KeyboardInterrupt:
+            wanted = sum(len(s.runs) * (1 + len(s.shorter)) for s in stacks)
             print(
-                f"Interrupted: {len(runs)} of {sum(len(s.runs) for s in stacks)} runs are kept, "
+                f"Interrupted: {len(runs)} of {wanted} runs are kept, "
                 "each with the epoch it reached."
             )
     return runs

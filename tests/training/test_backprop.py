@@ -8,6 +8,7 @@ from torch import nn
 from kdlab.losses.kd import HardLabels, KDLoss
 from kdlab.losses.slopes import with_slope
 from kdlab.students.builders import Dropout
+from kdlab.students.patchnet import PatchNet
 from kdlab.training.backprop import layers
 from kdlab.training.replicas import Replicas
 from kdlab.training.stepper import Stepper
@@ -28,6 +29,7 @@ NETS = {
         Dropout(0.2),
         nn.Linear(5, CLASSES),
     ),
+    "patches": lambda: PatchNet(INPUTS // 3, CLASSES, 2),
     "dropout on the input": lambda: nn.Sequential(
         nn.Flatten(1), Dropout(0.3), nn.Linear(INPUTS, CLASSES)
     ),
@@ -94,6 +96,12 @@ def frozen():
     return net
 
 
+def frozen_patches():
+    net = PatchNet(3, 2, 2)
+    net.weight.requires_grad_(False)
+    return net
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -103,6 +111,8 @@ def frozen():
         nn.Sequential(nn.Flatten(0), nn.Linear(3, 2)),
         nn.Sequential(nn.Conv2d(1, 2, 3)),
         frozen(),
+        frozen_patches(),
+        type("Mine", (PatchNet,), {})(3, 2, 2),
         type("Mine", (nn.Sequential,), {})(nn.Linear(3, 2)),
     ],
     ids=str,
