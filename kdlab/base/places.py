@@ -6,7 +6,10 @@ from pathlib import Path
 
 from kdlab.base import arguments
 
-HUB_IDS = {"mnist": "ylecun/mnist"}  # short names of this course → hub ids
+HUB_IDS = {  # short names of this course → hub ids
+    "mnist": "ylecun/mnist",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
 
 
 def locate(

