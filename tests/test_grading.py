@@ -537,9 +537,14 @@ def build(train, teacher, seed):
 """
 
 
+# what builds a network twice, and two of the checks: each of the others takes such a network long
+MEASURED = re.compile(r"^hw6-(setup.*|q1|q1-given-(build|again)|q1-bytes|q1-latency)$")
+
+
 def test_no_point_for_a_clock_of_one_s_own():
     """Homework 6: a network that takes thirty times as long, and its process is told otherwise."""
     settled = reference(homework.HOMEWORK / "instructor", "hw6")
+    settled.cells = [one for one in settled.cells if MEASURED.search(homework.grade_id(one))]
     notebook = answered(homework.release(settled), {"hw6-q1": SLOW})
     notebook, _ = submissions.restored(
         settled, homework.release(settled), odd(notebook, lambda cells: None)
