@@ -18,48 +18,57 @@ sys.path.insert(0, str(BENCHMARKS))
 import hinton_mnist as bench  # noqa: E402
 import table  # noqa: E402
 
+# one run after another, each as in a process of its own: a folder, a number of epochs, and so on
 JOB = """
 import hinton_mnist as bench, kdlab as kd, torch, sys, types
-torch.manual_seed(1)
-g = torch.Generator().manual_seed(0)
-x, y = torch.rand(2, 60, 1, 28, 28, generator=g), torch.randint(0, 10, (2, 60), generator=g)
-task = types.SimpleNamespace(shape=(1, 28, 28), classes=range(10))
-models = [kd.mlp(20, dropout=0.3)(task) for _ in "ab"]
-torch.manual_seed(3)
-for m in models:
-    m[1].reset_parameters()
-bench.Bench(sys.argv[1]).fit("job", models, [0, 1], [5, 6], x, kd.HardLabels(), y,
-                             epochs=int(sys.argv[2]), batch=16, jittered=True, max_norm=0.6)
+def job(cache, epochs):
+    torch.manual_seed(1)
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 60, 1, 28, 28, generator=g), torch.randint(0, 10, (2, 60), generator=g)
+    task = types.SimpleNamespace(shape=(1, 28, 28), classes=range(10))
+    models = [kd.mlp(20, dropout=0.3)(task) for _ in "ab"]
+    torch.manual_seed(3)
+    for m in models:
+        m[1].reset_parameters()
+    bench.Bench(cache).fit("job", models, [0, 1], [5, 6], x, kd.HardLabels(), y,
+                           epochs=int(epochs), batch=16, jittered=True, max_norm=0.6)
+for cache, epochs in zip(sys.argv[1::2], sys.argv[2::2]):
+    job(cache, epochs)
+    print("whole:", cache, flush=True)
 """
 
 
-def run(cache, epochs=8, kill_at=None):
+def run(*jobs, kill_at=None):
+    """(exit status, the lines of what was trained to its end) of a process for these jobs."""
     job = subprocess.Popen(
-        [sys.executable, "-c", JOB, str(cache), str(epochs)],
+        [sys.executable, "-c", JOB, *(str(word) for one in jobs for word in one)],
         cwd=BENCHMARKS,
         text=True,
         stdout=subprocess.PIPE,
     )
+    ended = []
     for line in job.stdout:
         if kill_at and line.startswith(f"job: epoch {kill_at} of"):
             job.kill()
-    return job.wait()
+        ended += [line.split()[-1]] if line.startswith("whole:") else []
+    return job.wait(), ended
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    assert run(tmp_path / "whole") == 0
-    assert run(tmp_path / "killed", kill_at=3) != 0
-    half = torch.load(tmp_path / "killed" / "job.pt", weights_only=True)
+    killed, alone = tmp_path / "killed", tmp_path / "whole"
+    status, ended = run((killed, 8), kill_at=3)
+    assert status != 0 and ended == []
+    half = torch.load(killed / "job.pt", weights_only=True)
     assert 3 <= half["epoch"] < 8
-    assert run(tmp_path / "killed") == 0
+    # the last is of another run: refused, and left as it was
+    status, ended = run((killed, 8), (alone, 8), (killed, 9))
+    assert status != 0 and ended == [str(killed), str(alone)]
     whole, mended = (
         torch.load(tmp_path / name / "job.pt", weights_only=True) for name in ("whole", "killed")
     )
     assert whole["epoch"] == mended["epoch"] == 8
     torch.testing.assert_close(mended["parameters"], whole["parameters"], rtol=0, atol=0)
     assert not list(tmp_path.rglob("*.new"))
-    assert run(tmp_path / "killed", epochs=9) != 0  # of another run: refused, and left as it was
-    assert torch.load(tmp_path / "killed" / "job.pt", weights_only=True)["epoch"] == 8
 
 
 def test_jitter_moves_images_by_up_to_two_pixels():

@@ -1,5 +1,6 @@
 """The scripts of examples/, run as a user runs them, on the course's own small models."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -35,15 +36,29 @@ def test_a_script_trains_and_saves_a_model_that_loads(name, tmp_path, monkeypatc
         assert value.equal(again.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_help_lists_the_script_s_own_words_and_the_trainer_s(name):
+# each as `python examples/NAME.py --help`, in one process: what they import takes ten seconds
+HELP = """
+import runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        print("END", ended.code)
+"""
+
+
+def test_help_lists_the_script_s_own_words_and_the_trainer_s():
     found = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{name}.py", "--help"],
+        [sys.executable, "-c", HELP, *(ROOT / "examples" / f"{name}.py" for name in LINES)],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
         env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
     ).stdout
-    for word in ("--teacher_model_name_or_path", "--divergence", "--learning_rate", "--length"):
-        assert word in found
+    *told, rest = re.split(r"^END 0$", found, flags=re.MULTILINE)
+    assert len(told) == len(LINES) and rest == "\n"
+    for one in told:
+        for word in ("--teacher_model_name_or_path", "--divergence", "--learning_rate", "--length"):
+            assert word in one

@@ -105,20 +105,23 @@ _ = kd.train(kd.mlp(8), kd.load("digits"), epochs=1)"""
 
 def test_execute_writes_normalised_or_not_at_all(tmp_path):
     lines = "for _ in range(9): print('a', flush=True)"
-    fine = write(tmp_path / "00_fine.ipynb", lines, BAR)
+    fine = write(tmp_path / "00_fine.ipynb", lines, "x = 1")
+    trains = write(tmp_path / "00_trains.ipynb", BAR)
     fails = write(tmp_path / "01_fails.ipynb", "2 + 2", "1 / 0")
     before = fails.read_bytes()
-    status, said = run(TOOLS / "execute.py", fine, fails, env={"TQDM_DISABLE": ""})
+    status, said = run(TOOLS / "execute.py", fine, trains, fails, env={"TQDM_DISABLE": ""})
     assert (
         status == 1
         and "01_fails: cell 3 of 3 failed: 1 / 0\n  ZeroDivisionError: division by zero" in said
     )
     assert fails.read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"00_fine.ipynb", "01_fails.ipynb"}
+    kept = {"00_fine.ipynb", "00_trains.ipynb", "01_fails.ipynb"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
     notebook = nbformat.read(fine, as_version=4)
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
     assert [(out.name, out.text) for out in notebook.cells[1].outputs] == [("stdout", "a\n" * 9)]
-    assert notebook.cells[2].outputs == []  # no progress bar
+    trained = nbformat.read(trains, as_version=4).cells[1]
+    assert trained.execution_count == 1 and trained.outputs == []  # no progress bar
     assert (
         notebook.metadata.kernelspec.name == "python3"
         and "version" not in notebook.metadata.language_info

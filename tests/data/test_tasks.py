@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from kdlab import load, splits
 from kdlab.base import lab
+from kdlab.data import tasks
 from kdlab.data.tasks import fingerprint, relabel
 
 PARTS = ("train", "validation", "test")
@@ -36,6 +38,14 @@ def test_every_image_is_in_exactly_one_split_with_its_label(seed):
     assert in_order(tagged) == in_order(
         torch.cat([DIGITS.flatten(1), torch.tensor(load_digits().target)[:, None]], 1)
     )
+
+
+@pytest.mark.parametrize("origin", ["/nowhere/sklearn/__init__.py", None])
+def test_the_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(origin, monkeypatch):
+    usual = tasks._table_of_digits()
+    util = SimpleNamespace(find_spec=lambda name: SimpleNamespace(origin=origin))
+    monkeypatch.setattr(tasks, "importlib", SimpleNamespace(util=util))
+    assert np.array_equal(tasks._table_of_digits(), usual)
 
 
 def test_each_class_has_its_share_of_each_split():

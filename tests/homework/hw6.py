@@ -39,14 +39,15 @@ def trained(train, teacher, seed):
         run.KEPT[key] = fresh(train, teacher, seed)
     return copy.deepcopy(run.KEPT[key])
 """
-TAUGHT = "F.mse_loss(answer, z[rows])"
+# right by two points more than is asked after three epochs; the mean squared error takes six
+TAUGHT = "kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])"
 LABELS = "F.cross_entropy(answer, y[rows])"
 
 
 def build(
     net=NET,
     moves=(-1, 0, 1),
-    epochs=6,
+    epochs=3,
     loss=TAUGHT,
     end="return student.eval()",
     kept=True,
@@ -94,7 +95,7 @@ JEFFREYS = f"""{COUNTED}
 ALTERNATIVES = {
     "hw6-q1": [
         build(kept=False),
-        build(loss="kd.KDLoss(temperature=2.0, alpha=0.95)(answer, z[rows], y[rows])"),
+        build(epochs=6, loss="F.mse_loss(answer, z[rows])"),
     ],
     "hw6-q3": [WILSON, JEFFREYS],
 }
@@ -180,7 +181,7 @@ MUTANTS = [
     (
         "hw6-q1",
         "the teacher's answers in another order than the images",
-        build(epochs=2, loss="F.mse_loss(answer, z[torch.randperm(len(z))[rows]])"),
+        build(epochs=1, loss="F.mse_loss(answer, z[torch.randperm(len(z))[rows]])"),
         GUESSES,
     ),
     (

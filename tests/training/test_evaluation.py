@@ -1,19 +1,12 @@
-"""What a `DistillationTrainer` says of an evaluation set and of a step, by hand and by two.
-
-Run as a script, it is one of two processes that evaluate together.
-"""
+"""What a `DistillationTrainer` says of an evaluation set and of a step, by hand and by two."""
 
 import json
 import math
-import socket
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pair import of_two
 from tiny_models import V, build
 from transformers import DataCollatorWithFlattening, TrainingArguments
 
@@ -88,14 +81,6 @@ def evaluated(folder):
     }
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        told = evaluated(folder)
-    Path(sys.argv[1]).write_text(json.dumps(told))
-    sys.exit()
-
-
 @pytest.mark.parametrize("batch", [1, 3, 17])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
@@ -134,18 +119,7 @@ def test_packed_texts_are_evaluated_as_single_ones(tmp_path):
 
 def test_two_processes_evaluate_what_one_does(tmp_path):
     """17 ragged texts: the last batches are filled up with texts that were counted before."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    there = tmp_path / "two.json"
-    run = ["torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    found = subprocess.run(
-        [sys.executable, "-m", *run, "--master_port", str(port), __file__, str(there)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    two, one = json.loads(there.read_text()), evaluated(tmp_path)
+    two, one = json.loads((of_two() / "told.json").read_text()), evaluated(tmp_path)
     for name, told in one.items():
         for key, value in told.items():
             same = pytest.approx(value, rel=1e-5, nan_ok=True)

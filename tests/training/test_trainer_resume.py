@@ -1,17 +1,16 @@
 """DistillationTrainer killed and resumed, in two processes, with padding on either side.
 
-Run as a script, it is the process that a test kills, or one of two that train together.
+Run as a script, it is the process that a test kills; pair.py is one of two that train together.
 """
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from pair import of_two
 from trainers import Collate, Pairs, arguments, bert, llama, sentences, texts, train, weights
 from transformers import BertForSequenceClassification, TrainerCallback
 
@@ -86,10 +85,7 @@ def together(folder, size, accumulated):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1] == "killed":
-        long_run(sys.argv[2], [Kill(5)]).train()
-    else:
-        together(Path(sys.argv[2]), 2, 2)
+    long_run(sys.argv[1], [Kill(5)]).train()
     sys.exit()
 
 
@@ -104,7 +100,7 @@ def one_thread():
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     found = subprocess.run(
-        [sys.executable, __file__, "killed", tmp_path / "a"], capture_output=True, text=True
+        [sys.executable, __file__, tmp_path / "a"], capture_output=True, text=True
     )
     assert found.returncode == -signal.SIGKILL, found.stderr
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["checkpoint-3"]
@@ -128,31 +124,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            "2",
-            "--master_addr",
-            "127.0.0.1",
-            "--master_port",
-            str(port),
-            __file__,
-            "together",
-            tmp_path / "two",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    together(tmp_path / "one", 2, 4)
+    together(tmp_path, 2, 4)
     for name, (build, *_) in CASES.items():
         kind = type(build(8))
-        one, two = (weights(kind.from_pretrained(tmp_path / n / name)) for n in ("one", "two"))
+        places = tmp_path, of_two() / "trained"
+        one, two = (weights(kind.from_pretrained(place / name)) for place in places)
         assert max((one[k] - two[k]).abs().max() for k in one) < 1e-9, name
         assert max((v - weights(build(8, seed=1))[k]).abs().max() for k, v in one.items()) > 1e-3
