@@ -249,6 +249,24 @@ class APITeacher:
         scores = {"logprobs": True, "top_logprobs": top_logprobs}
         return self._ask_all("messages", messages, settings, scores, top_logprobs, answers, keep)
 
+    def score(self, texts: Any, top_logprobs: int = 5) -> list:
+        """How the teacher reads texts that are there, such as a student's → a list of `Answer`.
+
+        Asked with echo and no new token (kdlab.teachers.server, vLLM, llama.cpp; OpenAI's own no
+        longer): `tokens`, `log_probs` and `top` of each text from its second token on, as nothing
+        stands before the first. So row i is the teacher's distribution over token i + 1, as a
+        student's logits are. RuntimeError where a server ignores echo, or lists other tokens than
+        it read.
+        """
+        texts = list(texts) if _several(texts) else texts
+        if not _several(texts) or not all(isinstance(one, str) and one for one in texts):
+            raise TypeError(f"APITeacher: texts must be a list of texts, got {texts!r:.80}")
+        if whole("APITeacher", "top_logprobs", top_logprobs, most=20) == 0:
+            raise ValueError("APITeacher: top_logprobs must be at least 1 to score a text, got 0")
+        settings = {"max_tokens": 0, "echo": True}
+        scores = {"logprobs": top_logprobs}
+        return self._ask_all("prompt", texts, settings, scores, top_logprobs, 1, None)
+
     def _ask_all(self, name, prompts, settings, scores, k, count, keep):
         whole("APITeacher", "top_logprobs", k, most=20)
         whole("APITeacher", "answers", count, least=1)
@@ -349,7 +367,10 @@ class APITeacher:
     def _ask(self, key, request, k):
         stop = request.get("stop") or []
         longest = max(map(len, [stop] if isinstance(stop, str) else stop), default=1)
-        answer = _parse(self._call(request), k, max(1, longest))
+        body = self._call(request)
+        if request.get("echo"):
+            _without_first(body)
+        answer = _parse(body, k, max(1, longest))
         if path := self._path(key):
             _write(path, key, answer)
         return answer
@@ -555,6 +576,24 @@ def _parse(body, k, ending=1):
             f"and the top {k} of {full}" + (hint if full < len(top) else "")
         )
     return Answer(text, tokens, log_probs, top, finish)
+
+
+def _without_first(body):
+    """An echoed text's scores from its second token on; RuntimeError where it was not echoed."""
+    try:
+        scores = body["choices"][0]["logprobs"] or {}
+        parts = [scores[name] for name in ("tokens", "token_logprobs", "top_logprobs")]
+        read = body["usage"]["prompt_tokens"]
+        listed, none = {len(part) for part in parts}, [part[1:].count(None) for part in parts]
+    except (KeyError, IndexError, TypeError, AttributeError):
+        listed, none, read = set(), [], 0
+    if listed != {read} or any(none) or not read:
+        raise RuntimeError(
+            "APITeacher: the server does not score texts: asked to echo one with its "
+            f"log-probabilities, it listed {max(listed, default=0)} of {read} tokens"
+        )
+    for part in parts:
+        del part[0]
 
 
 def _entry(key, answer):

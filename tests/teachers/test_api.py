@@ -1193,3 +1193,53 @@ def test_what_several_answers_cannot_be_is_told_before_anything_is_asked():
         with pytest.raises(TypeError, match="keep must be a function"):
             api.complete(["a"], max_tokens=2, keep="right")
         assert seen == []
+
+
+# --- texts that are there ---
+
+
+def test_a_text_is_scored_as_the_model_itself_reads_it(served, tmp_path):
+    server, model, tokenizer = served
+    texts = ["The function returns the number", "A list of"]
+    asked = kd.APITeacher(server.url, server.token, "teacher", cache=tmp_path, price=(1.0, 2.0))
+    found = asked.score(texts, top_logprobs=3)
+    for text, answer in zip(texts, found, strict=True):
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        assert torch.equal(to_ids(answer.tokens, tokenizer), ids[0, 1:])
+        with torch.no_grad():
+            rows = model(ids).logits[0, :-1].log_softmax(-1)
+        came = rows.gather(-1, ids[0, 1:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(answer.log_probs), came, atol=1e-4, rtol=1e-4)
+        which, few, tail = to_top_k(answer, tokenizer)
+        torch.testing.assert_close(few, rows.gather(-1, which), atol=1e-4, rtol=1e-4)
+        assert which.shape == (ids.shape[1] - 1, 3) and (tail < 0).all()
+    cost, calls = asked.cost, asked.calls
+    assert calls == 2 and cost > 0 and asked.score(texts, top_logprobs=3) == found
+    assert (asked.calls, asked.cost) == (calls, cost)  # from the cache
+    assert not asked.score(["a"], top_logprobs=1)[0].tokens  # nothing stands before the only token
+
+
+@pytest.mark.parametrize(
+    "scores, read",
+    [
+        (SCORES, 10),  # echo ignored
+        (SCORES | {"tokens": ["a"]}, 2),
+        (SCORES | {"token_logprobs": [None, None]}, 2),
+        (None, 2),
+        ({"content": []}, 2),
+    ],
+)
+def test_a_server_that_scores_no_texts_is_told(scores, read):
+    body = choice(logprobs=scores) | {"usage": {"prompt_tokens": read, "completion_tokens": 0}}
+    with misbehaving((200, body, {})) as (url, seen):
+        with pytest.raises(RuntimeError, match="the server does not score texts.* tokens"):
+            teacher(url).score(["ab"], top_logprobs=2)
+    assert seen[0]["echo"] is True and seen[0]["max_tokens"] == 0
+
+
+@pytest.mark.parametrize("texts", ["ab", [3], [""], None])
+def test_what_is_no_text_is_not_asked(texts):
+    with pytest.raises(TypeError, match="^APITeacher: texts must be a list of texts"):
+        teacher("http://127.0.0.1:1/v1").score(texts)
+    with pytest.raises(ValueError, match="top_logprobs must be at least 1"):
+        teacher("http://127.0.0.1:1/v1").score(["ab"], top_logprobs=0)
