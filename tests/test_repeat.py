@@ -24,8 +24,11 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     lesson, table = write(tmp_path / "02_lesson.ipynb", *CELLS), tmp_path / "claims.csv"
     before = lesson.read_bytes()
     table.write_text(KEPT + "01_other,stays,20,20,5.0,3.1,,,,\n02_lesson,gone,1,20,0.1,-9.0,,,,\n")
-    status, said = run(TOOLS / "repeat.py", lesson, "--times", 2, "--ledger", table)
+    asked = [TOOLS / "repeat.py", lesson, "--ledger", table, "--runs", tmp_path / "runs", "--times"]
+    assert run(*asked, 1)[0] == 0
+    status, said = run(*asked, 2)
     assert status == 0, said
+    assert "run 1 was kept" in said and "run 2 was kept" not in said  # what is done stays done
     assert "2 of 2  margin" in said and "[60 epochs (2)]" in said
     rows = pd.read_csv(table, keep_default_na=False)
     assert rows["sentence"].tolist() == ["stays", 'always, "surely"', "never at 60 epochs"]
@@ -38,7 +41,10 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     assert (flips["held"], flips["of"], flips["flips"]) == (0, 2, "60 epochs (2)")
     assert flips["least_margin"] == 0 and sure["machine"] and sure["torch"]
     assert lesson.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["02_lesson.ipynb", "claims.csv"]
+    here = ["02_lesson.ipynb", "claims.csv", "runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == here
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["1.jsonl", "2.jsonl"]
 
 
 STOPS = {"1 / 0": "ZeroDivisionError", "x = 1": "02_lesson.ipynb: claims nothing"}
@@ -55,7 +61,9 @@ def test_a_lesson_that_stops_or_claims_nothing_leaves_the_table_as_it_was(
         monkeypatch.setenv(name, "")  # the tool sets them: put back afterwards
     monkeypatch.setattr(sys, "path", [str(TOOLS), *sys.path])
     monkeypatch.setattr(
-        sys, "argv", ["repeat.py", str(lesson), "--times", "1", "--ledger", str(table)]
+        sys,
+        "argv",
+        ["repeat.py", str(lesson), "--times", "1", "--ledger", str(table), "--runs", str(tmp_path)],
     )
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(TOOLS / "repeat.py"), run_name="__main__")

@@ -3,9 +3,12 @@
 Runs the lesson's code again and again, each time in a fresh kernel with KDLAB_REPEAT=1, 2, …, which
 draws other splits, teachers and students by the same code, and counts for every claim how often it
 held. The rows of the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
-a cell that stops leaves the table as it was. Afterwards `make execute` puts them on the cards."""
+a cell that stops leaves the table as it was. Finished runs are kept in build/repeats, so that an
+interrupted call goes on from there, until the lesson's code or the package changes. Afterwards
+`make execute` puts them on the cards."""
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -20,10 +23,24 @@ LEDGER = ROOT / "benchmarks" / "results" / "claims.csv"
 CAP = 99.0  # standard errors: where all units are equal, a margin would be infinite
 
 
-def repeated(path, times):
-    """What every run claimed: a frame of run, place, sentence, budget, held, margin."""
-    rows = []
-    for k in range(1, times + 1):
+def code(path):
+    """A digest of what a run depends on: the lesson's code, the package, the tables it reads."""
+    told = hashlib.sha256()
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            told.update(cell.source.encode())
+    sources = sorted((ROOT / "kdlab").rglob("*.py"))
+    tables = sorted(p for p in (ROOT / "benchmarks" / "results").glob("*.csv") if p != LEDGER)
+    for file in [*sources, *tables]:
+        told.update(file.read_bytes())
+    return told.hexdigest()[:16]
+
+
+def claimed(path, k, kept):
+    """What run k claims, [{"sentence", "budgets"}], from the file `kept` or from a new run."""
+    if kept.exists():
+        print(f"{path.stem:<28} run {k} was kept", flush=True)
+    else:
         with tempfile.TemporaryDirectory(prefix="repeat-") as folder:
             ledger = Path(folder, "claims.jsonl")
             os.environ |= {
@@ -32,15 +49,25 @@ def repeated(path, times):
                 "KDLAB_LEDGER": str(ledger),
             }
             seconds = run(path, read(path))
-            told = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
-        claims = list(map(json.loads, told))
-        rows += [
-            {"run": k, "place": i, "sentence": claim["sentence"], "budget": budget}
-            | {"held": bool(held), "margin": max(-CAP, min(CAP, margin))}
-            for i, claim in enumerate(claims)
-            for budget, (held, margin) in claim["budgets"].items()
-        ]
-        print(f"{path.stem:<28} run {k} of {times}  {seconds:7.1f} s", flush=True)
+            told = ledger.read_text(encoding="utf-8") if ledger.exists() else ""
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_suffix(".new")
+        new.write_text(told, encoding="utf-8")
+        new.replace(kept)  # all of it or nothing
+        print(f"{path.stem:<28} run {k}  {seconds:7.1f} s", flush=True)
+    return list(map(json.loads, kept.read_text(encoding="utf-8").splitlines()))
+
+
+def repeated(path, times, runs):
+    """What every run claimed: a frame of run, place, sentence, budget, held, margin."""
+    folder = runs / f"{path.stem}-{code(path)}"
+    rows = [
+        {"run": k, "place": i, "sentence": claim["sentence"], "budget": budget}
+        | {"held": bool(held), "margin": max(-CAP, min(CAP, margin))}
+        for k in range(1, times + 1)
+        for i, claim in enumerate(claimed(path, k, folder / f"{k}.jsonl"))
+        for budget, (held, margin) in claim["budgets"].items()
+    ]
     return pd.DataFrame(rows, columns=["run", "place", "sentence", "budget", "held", "margin"])
 
 
@@ -94,13 +121,16 @@ def main(arguments=None):
     parser.add_argument("notebook", nargs="+", help="a lesson, or several")
     parser.add_argument("--times", type=int, default=20, help="runs of each (20)")
     parser.add_argument("--ledger", type=Path, default=LEDGER, help="the table to write")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "build" / "repeats", help="where runs are kept"
+    )
     asked = parser.parse_args(arguments)
     if asked.times < 1:
         parser.error(f"--times must be at least 1, got {asked.times}")
     where = hardware()
     for path in lessons(asked.notebook):
         try:
-            frame = repeated(path, asked.times)
+            frame = repeated(path, asked.times, asked.runs)
         except CellError as failure:
             return f"FAILED  {failure}\n  {asked.ledger.name} stays as it was"
         if frame.empty:
@@ -120,4 +150,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted; the table stays as it was.")
+        sys.exit("\nInterrupted; the table stays as it was, and the next call goes on from here.")
