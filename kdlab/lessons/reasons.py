@@ -35,12 +35,17 @@ def right() -> list[tuple[str, str]]:
     return list(zip(told["input"], told["rationale"], strict=True))
 
 
-def taught(pairs: list | None, splits: int, lr: float) -> Any:
+def splits(count: int) -> list:
+    """Tasks of COUNT questions to learn from, each with others."""
+    return kd.splits("sums", count, sizes=(COUNT, 1000, 2000))
+
+
+def taught(pairs: list | None, tasks: Any, lr: Any) -> Any:
     """Students that learn the labels, and as a second task the rationales in pairs → `Runs`.
 
-    pairs: (question, rationale); None: the labels alone. splits: of the questions, a student each.
+    pairs: (question, rationale); None: the labels alone. tasks: of `splits`, one or several, a
+    student each. lr: a rate, or a list of them.
     """
-    tasks = kd.splits("sums", splits, sizes=(COUNT, 1000, 2000))
     how: dict[str, Any] = {"lr": lr, "batch": BATCH, "epochs": STEPS * BATCH // COUNT}
     if pairs is None:
         return kd.sweep(kd.mlp(128, 128), tasks, objective=kd.HardLabels(), **how)

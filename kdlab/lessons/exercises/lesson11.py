@@ -1,6 +1,8 @@
 """Lesson 11: which tokens of a bought answer are learnt, a KL from the top few, keeping what is
 right."""
 
+from collections import Counter
+
 import torch
 
 from kdlab.lessons.exercises import Exercise, Question
@@ -29,13 +31,20 @@ ROWS = (
 def _row(attempt):
     for given in ROWS:
         prompt, answer, ended, eos = given
-        found = attempt(list(prompt), list(answer), ended, eos)
+        mine = list(prompt), list(answer)
+        found = attempt(*mine, ended, eos)
+        if mine != (prompt, answer):
+            return (
+                "the prompt or the answer was changed, and the lesson still needs both: copy first"
+            )
         if not isinstance(found, tuple) or len(found) != 2:
             return f"expected two tensors, ids and labels, got {type(found).__name__}"
         if not all(torch.is_tensor(part) for part in found):
             return f"expected two tensors, got {' and '.join(type(x).__name__ for x in found)}"
         if any(part.is_floating_point() for part in found):
             return "ids are whole numbers, and so are labels"
+        if any(part.dtype != torch.long for part in found):
+            return f"ids are torch.long, as the models take them, got {found[0].dtype}"
         right = row(*given)
         if all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(found, right, strict=True)):
             continue
@@ -62,12 +71,18 @@ def _misread(ids, labels, right, wanted, prompt, answer, ended, eos):
         return f"the student must read the prompt as well: its ids come before the answer's {told}"
     if (ids == -100).any():
         return f"−100 is no token: only the labels hold it, so clone the ids first {told}"
+    if ended and len(ids) == len(whole) and ids[-1] == eos:
+        return f"the end comes behind the answer's last token, not in its place {told}"
     if not torch.equal(ids, right):
         return f"not the ids that were wanted {told}"
     if labels.shape != ids.shape:
         return f"a label for every id, so that both have the same length {told}"
     if torch.equal(labels[:-1], wanted[1:]):
         return f"already shifted: that is next_token's business, here label i is token i {told}"
+    if set(labels[:n].tolist()) == {-1}:
+        return f"−1 is no sign of it: what is not learnt has the label −100 {told}"
+    if (labels[:n] != -100).any() and (labels[n:] == -100).all():
+        return f"turned round: the answer is learnt, and the prompt has the label −100 {told}"
     if (labels[:n] == 0).all():
         return f"0 is a token like any other: what is not learnt has the label −100 {told}"
     if (labels[:n] != -100).any():
@@ -140,6 +155,10 @@ def _slips(log_q, ids, top):
         "weigh by probabilities, top.exp(), not by their logarithms": (top * (top - own)).sum(-1)
         + rest,
         "a mean over the few: a KL is a sum": (p * (top - own)).mean(-1) + rest,
+        "top holds logarithms: the rest is 1 − Σ top.exp()": kept
+        + (1 - top.sum(-1)) * ((1 - top.sum(-1)) / rest_q).log(),
+        "the rest's term needs a logarithm: rest_p · log(rest_p / rest_q)": kept
+        + rest_p * (rest_p / rest_q),
     }
 
 
@@ -157,9 +176,19 @@ def _tail(attempt):
         slips = _slips(log_q.detach(), ids, top).items()
         named = (s for s, wrong in slips if torch.allclose(value.detach().double(), wrong))
         return next(named, f"expected {right[0]:.4f} for the first row, got {value[0]:.4f}")
-    if not value.requires_grad:
+    slope = _slope(value, log_q)
+    if slope is None:
         return "no gradient reaches the student: it learns nothing"
+    if not torch.allclose(slope, _slope(tail_kl(log_q, ids, top), log_q), atol=1e-6):
+        return "the value is right and its gradient is not: is a part of the student's detached?"
     return _in_float32(attempt)
+
+
+def _slope(value, log_q):
+    """The gradient by log_q, None where there is none."""
+    if not value.requires_grad:
+        return None
+    return torch.autograd.grad(value.sum(), log_q, allow_unused=True)[0]
 
 
 def _in_float32(attempt):
@@ -169,7 +198,7 @@ def _in_float32(attempt):
     log_q, log_p = log_q.log_softmax(-1).requires_grad_(), log_p.log_softmax(-1)
     top, ids = log_p.topk(3)
     found = attempt(log_q, ids, top)
-    (slope,) = torch.autograd.grad(found.sum(), log_q)
+    slope = _slope(found, log_q)
     lost = ~(found.isfinite() & slope.isfinite().all(-1))
     if not lost.any():
         return ""
@@ -215,20 +244,25 @@ def _keep(attempt):
         raise
     if given != SAID:
         return "the answers were changed: build a new list"
-    if isinstance(found, dict) or not hasattr(found, "__iter__"):
-        return f"expected a list of pairs (question, answer), got {type(found).__name__}"
-    found, wanted = list(found), keep(QUESTIONS_ASKED, SAID, _adds_up)
+    if not isinstance(found, (list, tuple)):
+        return (
+            f"expected a list of pairs (question, answer), got {type(found).__name__}; "
+            "the lesson counts it and reads it twice"
+        )
+    wanted = keep(QUESTIONS_ASKED, SAID, _adds_up)
     if not all(isinstance(one, (tuple, list)) and len(one) == 2 for one in found):
         return "expected pairs: each right answer together with its question"
-    return _missing([tuple(one) for one in found], wanted)
+    if any(isinstance(one[1], (list, tuple)) for one in found):
+        return "a pair for each right answer, not a question with a list of them"
+    return _missing([(str(q), str(a)) for q, a in found], wanted)
 
 
 def _missing(found, wanted):
     """The sentence for pairs that are not the wanted ones, "" where they are."""
-    if sorted(map(str, found)) == sorted(map(str, wanted)):
+    if Counter(found) == Counter(wanted):
         return ""
     every = [(q, a) for q, several in zip(QUESTIONS_ASKED, SAID, strict=True) for a in several]
-    if sorted(map(str, found)) == sorted(map(str, (pair for pair in every if pair not in wanted))):
+    if Counter(found) == Counter(pair for pair in every if pair not in wanted):
         return "turned round: those are the wrong answers"
     if found and all(pair[::-1] in every for pair in found):
         return "the question comes first in a pair, then the answer"
@@ -240,13 +274,15 @@ def _missing(found, wanted):
         if len(found) == len(QUESTIONS_ASKED):
             return f"one answer a question, right or not: {pair} is wrong; a question may keep none"
         return f"{pair} is wrong, and was kept"
-    if found == list(dict.fromkeys(wanted)):
+    if Counter(found) == Counter(set(wanted)):
         return (
             "an answer that came twice counts twice: the surer the teacher, the oftener it says so"
         )
     if len(found) == len({q for q, _ in wanted}):
         return "one right answer a question: keep all that are right"
-    return f"{next(pair for pair in wanted if pair not in found)} is right, and was not kept"
+    if missed := Counter(wanted) - Counter(found):
+        return f"{next(iter(missed))} is right, and was not kept each time"
+    return f"{next(iter(Counter(found) - Counter(wanted)))} was kept more often than it was said"
 
 
 # --- wrong answers, for the tests ---
@@ -276,6 +312,14 @@ def _by_id(prompt, answer, ended, eos):
     return ids, torch.where((torch.arange(len(ids)) == len(ids) - 1) & ended, ids, labels)
 
 
+def _in_place(prompt, answer, ended, eos):
+    n = len(prompt)
+    prompt += answer
+    ids, labels = row(prompt, [], ended, eos)
+    labels[n:] = ids[n:]
+    return ids, labels
+
+
 def _one_tensor(prompt, answer, ended, eos):
     ids, labels = row(prompt, answer, ended, eos)
     ids[: len(prompt)] = -100
@@ -290,6 +334,13 @@ def _slip(sentence):
         return next(iter(found.values()))
 
     return attempt
+
+
+def _half_detached(log_q, ids, top):
+    own = log_q.gather(-1, ids)
+    kept = (top.exp() * (top - own)).sum(-1)
+    rest_p, rest_q = ((1 - part.exp().sum(-1)).clamp_min(1e-6) for part in (top, own))
+    return kept + rest_p * (rest_p / rest_q.detach()).log()
 
 
 def _cancels(log_q, ids, top):
@@ -311,6 +362,11 @@ EXERCISES = (
         row,
         {
             "learns to stop": lambda p, a, ended, eos: row(p, a, False, eos),
+            "copy first": _in_place,
+            "torch.long": lambda *given: tuple(part.int() for part in row(*given)),
+            "no sign of it": _labels(lambda labels, n, ids: torch.where(labels < 0, -1, labels)),
+            "turned round": _labels(lambda labels, n, ids: torch.where(labels < 0, ids, -100)),
+            "not in its place": lambda p, a, ended, eos: row(p, a[:-1] if ended else a, ended, eos),
             "was cut off": lambda p, a, ended, eos: row(p, a, True, eos),
             "behind the answer": lambda p, a, ended, eos: row([*p, eos], a, False, eos),
             "read the prompt": lambda p, a, ended, eos: row([], a, ended, eos),
@@ -358,6 +414,9 @@ EXERCISES = (
             "a KL is a sum": _slip("a mean over the few"),
             "clamp_min": _cancels,
             "one number a row": lambda log_q, ids, top: tail_kl(log_q, ids, top).mean(),
+            "a part of the student's detached": _half_detached,
+            "top holds logarithms": _slip("top holds"),
+            "needs a logarithm": _slip("the rest's term needs"),
             "no gradient": lambda log_q, ids, top: tail_kl(log_q.detach(), ids, top),
         },
     ),
@@ -388,6 +447,11 @@ EXERCISES = (
             "its own question": lambda q, a, right: list(
                 zip(q, [y for _, y in keep(q, a, right)], strict=False)
             ),
+            "got generator": lambda q, a, right: (pair for pair in keep(q, a, right)),
+            "not a question with a list": lambda q, a, right: [
+                (x, [y for y in several if right(x, y)]) for x, several in zip(q, a, strict=True)
+            ],
+            "more often than it was said": lambda q, a, right: keep(q, a, right) * 2,
             "got dict": lambda q, a, right: dict(keep(q, a, right)),
             "is right, and was not kept": lambda q, a, right: [
                 (x, y)

@@ -9,7 +9,7 @@ from kdlab.show.curves import Curve, curves
 TEXTS = {  # arms of benchmarks/language.py: name in the figure, role
     "human text": ("by people", "control"),
     "its text": ("by the teacher", "student"),
-    "its text, no data": ("by the teacher, asked for nothing", "also"),
+    "its text, no data": ("unasked", "also"),
 }
 BESIDE = {
     "text and all logits": ("all logits", "also"),
@@ -18,17 +18,17 @@ BESIDE = {
     "text and top 5, renormalised": ("top 5, scaled up to 1", "control"),
 }
 TEXT, ADDS = "What text alone teaches", "What comes beside it adds"
-SPLITS = "splits of the questions"
+SPLITS = "splits of the questions, each with answers of its own"
 
 
 def sent_back(prompt, tokens):
     """One answer, token by token: tokens [(token, {word: probability})]."""
     return plots.tokens(
         tokens,
-        f"Asked to go on after “{prompt}”. In colour the token that came, in grey what else was "
-        "likely there. The words and their probabilities are all that the address tells.",
+        f"Asked to go on after “{prompt}”, at temperature 0.5. In colour the token that came, in "
+        "grey the likeliest of the twenty that are told of each place. A student gets no more.",
         "A row of columns, one for each token that was sent back, each with four words and bars.",
-        title="What an address sends back: tokens, and the few likeliest of each place",
+        title="What an API sends back: tokens, and the few likeliest of each place",
         top=4,
     )
 
@@ -57,7 +57,7 @@ def stops(found, teacher, whose):
         limits=(0, 60),
         height=300,
         caption="64 answers a field to unread beginnings, drawn at temperature 1; bands are 95 % "
-        f"intervals over your fields. {whose}",
+        f"intervals over your fields; the claim compares field by field. {whose}",
         alt="With the end learnt the share rises towards the teacher's; without it, it stays where "
         "it was.",
     )
@@ -88,10 +88,11 @@ def by_answers(table, live, whose):
         height=400,
         dots={ADDS: live},
         caption="Left: nats below the base student's on test texts; by people: as many tokens of "
-        "the field's own text. Right: how much more than its text alone. Means over eight fields; "
+        "the field's own text; unasked: answers to nothing. Right: how much more than by the "
+        "teacher's text alone, field by field. Means over eight fields; "
         "bands are 95 % intervals, from benchmarks/language.py, each arm at each number of answers "
         "with the rate and steps that were best on three fields' validation texts. Diamond: your "
-        f"students. {whose}",
+        f"students on their fields. {whose}",
         alt="Left: all three rise with the number of answers, text by people the most. Right: all "
         "logits add most, then the top 20; the top 5 add less, and scaled up to 1 next to nothing.",
     )
@@ -108,7 +109,7 @@ def verified(table, live, whose):
 
     table: rows of benchmarks/results/reasons.csv. live: {answers: Estimate}, of the reader's
     students on the right ones."""
-    roles = {"the right ones": "student", "all answers": "control"}
+    roles = {"the right ones": "student", "all answers": "also", "as many, unchecked": "control"}
     counts = sorted(table[table["arm"] == "all answers"]["answers"].unique())
     lines = [Curve(a, {int(n): accuracy(table, a, n) for n in counts}, roles[a]) for a in roles]
     alone = accuracy(table, "labels alone", 0)
@@ -123,9 +124,9 @@ def verified(table, live, whose):
         height=340,
         dots={"": live},
         caption="The same network after the same steps, on 2,000 questions. Means over twelve "
-        "splits of the questions on test, bands are 95 % intervals, from benchmarks/reasons.py, "
-        "each arm at its best rate by validation. Diamond: your students, on six "
-        f"splits' validation questions. {whose}",
-        alt="The right ones stand above all answers at every number; labels alone lie lowest, and "
-        "steps without slips above everything.",
+        "splits on test, each with answers bought for it alone; bands are 95 % intervals, from "
+        "benchmarks/reasons.py, each arm at its best rate by validation. Diamond: your students, "
+        f"on six splits' validation questions, all with the answers above. {whose}",
+        alt="The right ones stand above all answers at every number, and far above as many that "
+        "were not checked; steps without slips stand above everything.",
     )
