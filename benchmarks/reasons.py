@@ -54,11 +54,11 @@ def main():
             for lr in RATES
         }
         lr = max(validation, key=validation.get)
-        print(arm, count, {lr: round(mean, 2) for lr, mean in validation.items()})
+        print(arm, count, {lr: round(100 * mean, 2) for lr, mean in validation.items()})
         for one in runs:
             ((unit, value),) = one.where(lr=lr).values(on="test")[["unit", "value"]].to_numpy()
             row = {"arm": arm, "answers": count, "lr": lr, "split": unit}
-            frame.append(row | {"accuracy": round(value, 3)} | where)
+            frame.append(row | {"accuracy": round(100 * value, 3)} | where)
     pd.DataFrame(frame).to_csv(RESULTS, index=False, lineterminator="\n")
 
 
