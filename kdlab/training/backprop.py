@@ -1,5 +1,5 @@
-"""A stack of perceptrons, forward and backward by hand: `vmap`'s numbers in half the time; one of
-`PatchNet`s in a third.
+"""A stack of perceptrons, or of `PatchNet`, forward and backward by hand: the numbers of `vmap` in
+half the time or less.
 
 For a layer h = x Wᵀ + b and the gradient g of the loss by h,
 
