@@ -57,7 +57,7 @@ def stops(found, teacher, whose):
         limits=(0, 60),
         height=300,
         caption="64 answers a field to unread beginnings, drawn at temperature 1; bands are 95 % "
-        f"intervals over your fields; the claim compares field by field. {whose}",
+        f"intervals over your fields; the lines below compare field by field. {whose}",
         alt="With the end learnt the share rises towards the teacher's; without it, it stays where "
         "it was.",
     )
