@@ -31,10 +31,6 @@ WHY = {
 }
 
 
-# [(function, objective)] of kdlab's own answers to exercises that an objective computes faster
-EQUALS: list[tuple[Callable, type[Objective]]] = []
-
-
 class OwnLoss(Objective):
     """A function of your own as what students minimise; you write it for one student.
 
@@ -102,18 +98,6 @@ class OwnLoss(Objective):
     def swept(self) -> Sequence[str]:
         """temperature and alpha, those that the function asks for."""
         return [name for name in ("temperature", "alpha") if name in vars(self)]
-
-    @property
-    def equal(self) -> Objective | None:
-        """The objective that gives the function's numbers on labelled rows; None of a reader's.
-
-        >>> OwnLoss(torch.nn.functional.kl_div).equal is None
-        True
-        """
-        for function, objective in EQUALS:
-            if function is self.function:
-                return objective().with_settings(**{k: getattr(self, k) for k in self.swept})
-        return None
 
     @property
     def needs_labels(self) -> bool:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kdlab.losses import closed_form
 from kdlab.losses.kd import HardLabels, KDLoss, LabelSmoothing
-from kdlab.losses.own import OwnLoss
 from kdlab.losses.protocol import Objective
 from kdlab.losses.softmax import SHORT, log_softmax_of
 
@@ -33,8 +32,6 @@ def with_slope(objective: Objective) -> Callable | None:
     >>> with_slope(KDLoss(standardise=True)) is None
     True
     """
-    if type(objective) is OwnLoss:
-        return _as_equal(objective)
     if type(objective) is KDLoss and not objective.standardise:
         rows = _distilled
     elif type(objective) in (HardLabels, LabelSmoothing):
@@ -47,23 +44,6 @@ def with_slope(objective: Objective) -> Callable | None:
             return objective.rows(student, teacher, labels)
         with torch.no_grad():
             return rows(objective, student, teacher, labels)
-
-    return terms
-
-
-def _as_equal(objective):
-    """The terms of an exercise's own solution, by the objective that it equals, where there is one.
-
-    A batch with unlabelled rows is left to the function."""
-    known = objective.equal and with_slope(objective.equal)
-    if not known:
-        return None
-
-    def terms(student, teacher, labels):
-        if bool((labels < 0).any()):
-            return objective.rows(student, teacher, labels)
-        found = known(student, teacher, labels)
-        return {name: found[name] for name in ("loss", SLOPE) if name in found}
 
     return terms
 

@@ -47,22 +47,6 @@ def test_terms_and_slope_are_those_of_rows_and_autograd(name, classes):
         torch.testing.assert_close(value, usual[term].detach(), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.5, torch.tensor([0.0, 0.5, 1.0])[:, None, None]])
-def test_an_exercises_own_loss_takes_the_same_step_by_the_objective_that_it_equals(alpha):
-    T = torch.tensor([1.0, 2.0, 8.0])[:, None, None]
-    own = kd.OwnLoss(kd.reference("03.2")).with_settings(temperature=T, alpha=alpha)
-    student, teacher, labels = numbers(10)
-    labels = labels.clamp_min(0)
-    usual = own.rows(student.requires_grad_(), teacher, labels)["loss"]
-    (slope,) = torch.autograd.grad(usual.mean(-1).sum(), student)
-    found = with_slope(own)(student, teacher, labels)
-    torch.testing.assert_close(found["loss"].mean(-1), usual.detach().mean(-1), atol=1e-6, rtol=0)
-    torch.testing.assert_close(found[SLOPE] / B, slope, atol=1e-6, rtol=0)
-    labels[0, 0] = -100  # the function's own mean is over the others
-    assert SLOPE not in with_slope(own)(student, teacher, labels)
-    assert with_slope(kd.OwnLoss(lambda student, teacher, labels, T, alpha: 0)) is None
-
-
 @given(
     T=st.floats(0.5, 20), alpha=st.floats(0, 1), seed=st.integers(0, 99), size=st.floats(0.1, 100)
 )
