@@ -83,6 +83,7 @@ from .students.pretrained import language_model as language_model
 from .students.pretrained import text_classifier as text_classifier
 from .teachers import cache as cache
 from .teachers import outputs as outputs
+from .teachers import signals as signals
 from .teachers import sparse as sparse
 from .teachers.api import APITeacher as APITeacher
 from .teachers.api import to_ids as to_ids
@@ -96,6 +97,8 @@ from .teachers.outputs import shuffle_wrong_classes as shuffle_wrong_classes
 from .teachers.prompted import Prompted as Prompted
 from .teachers.rationales import Rationales as Rationales
 from .teachers.server import serve as serve
+from .teachers.signals import SignalCollator as SignalCollator
+from .teachers.signals import TopKLoss as TopKLoss
 from .training.config import DistillationConfig as DistillationConfig
 from .training.fit import fit as fit
 from .training.generate import OnPolicy as OnPolicy

@@ -1,11 +1,14 @@
 """One wrong argument at a time, for everything that `kd` offers: a result, or an error in kdlab's
 own words."""
 
+import atexit
 import contextlib
 import functools
 import inspect
 import io
 import re
+import shutil
+import tempfile
 
 import pandas as pd
 import pytest
@@ -182,6 +185,13 @@ def fitted():
     }
 
 
+@functools.cache
+def signals():
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return kd.signals.from_teacher(folder, llama(), [{"id": 1, "input_ids": [1, 2, 3]}], k=2)
+
+
 # name → the keyword arguments of a right call ("*names": positional), made anew for each call
 RIGHT = {
     "APITeacher": lambda: {
@@ -257,6 +267,13 @@ RIGHT = {
     },
     "SquaredError": lambda: {"alpha": 0.9},
     "SampledReverseKL": lambda: {"baseline": "mean", "temperature": 1.0},
+    "SignalCollator": lambda: {
+        "signals": signals(),
+        "collator": None,
+        "id": "id",
+        "label": "labels",
+    },
+    "TopKLoss": lambda: RIGHT["TokenLoss"](),
     "TokenLoss": lambda: {
         "divergence": kd.forward_kl,
         "alpha": 1.0,

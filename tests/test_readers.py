@@ -175,6 +175,12 @@ def hint(model):
     loss.prepare(model, task().train.x[:1], {"1": torch.zeros(1, 8)}, 0)
 
 
+def kept_on_disk(model):
+    rows = [{"id": 0, "input_ids": [1, 2, 3, 4]}]
+    with tempfile.TemporaryDirectory() as folder:
+        return kd.signals.from_teacher(folder, model, rows, k=3)[[0]]["log_probs"][0]
+
+
 # name → (the model, what is asked of it; None where only the modes can be compared)
 READERS = {
     "logits": (network, lambda m: kd.outputs.logits(m, task().train.x, batch=7)),
@@ -197,6 +203,7 @@ READERS = {
     ),
     "completions": (writer, lambda m: kd.completions(m, [[1, 2, 3], [4]], 6)),
     "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
+    "from_teacher": (writer, kept_on_disk),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),
     "written": (writer, lambda m: language.written(m, WINDOWS)),

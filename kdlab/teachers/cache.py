@@ -22,6 +22,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 MANIFEST, FORMAT, LOCK = "manifest.json", "kdlab cache 1", ".lock"
+LENGTHS = (
+    ".lengths"  # what the lengths of rows of any length are called, beside the rows themselves
+)
 
 
 def build(
@@ -35,8 +38,9 @@ def build(
     build was interrupted.
 
     ids: unique strings or whole numbers (a list, array or tensor). produce(list of at most `shard`
-    ids) → {name: tensor (len, ...)}, called under no_grad, each row of the same shape; it must
-    depend on the ids alone. about: {setting: JSON value}, all that the rows depend on: the
+    ids) → {name: tensor (len, ...)}, called under no_grad, each row of the same shape; or, where
+    rows have lengths of their own, {name: list of len tensors (L, ...)}, stored without padding. It
+    must depend on the ids alone. about: {setting: JSON value}, all that the rows depend on: the
     teacher's and the data's fingerprint, temperature, k. → `Cache`. Whole shards that are there are
     verified and kept, the others computed. ValueError, with nothing touched, where the directory
     holds other settings (it names them), other ids or other files. An exception in `produce` or a
@@ -88,11 +92,7 @@ def _fill(path, ids, produce, plan):
         if file in kept:
             continue
         with torch.no_grad():
-            tensors = _checked(produce(list(part)), len(part))
-        shapes = {
-            name: [str(t.dtype).removeprefix("torch."), list(t.shape[1:])]
-            for name, t in tensors.items()
-        }
+            tensors, shapes = _checked(produce(list(part)), len(part))
         if rows not in (None, shapes):
             raise ValueError(
                 f"build: produce must return the same rows each time, {rows}, got {shapes} for"
@@ -111,10 +111,11 @@ def _fill(path, ids, produce, plan):
 
 class Cache:
     """A finished cache, opened: `cache[ids]` → {name: tensor (n, ...)}, the rows in the order asked
-    for.
+    for; of rows that have lengths of their own a list of n tensors (L, ...).
 
     path: a directory that `build` filled. about: the settings it must have been made with.
-    `cache.ids` lists what it holds, `cache.nbytes` its size on disk. Rows are read from
+    `cache.ids` lists what it holds, `cache.names` what of each, `cache.about` the settings,
+    `cache.nbytes` its size on disk. Rows are read from
     memory-mapped files, so that only those asked for take memory. That every file is there in its
     full size is checked on opening, its SHA-256 when it is first read from. FileNotFoundError: no
     cache, or a shard is missing. ValueError: made with other settings, unfinished, truncated,
@@ -129,6 +130,7 @@ class Cache:
         self.path = Path(path)
         held = _read(self.path, _plain("Cache", about), "Cache")
         self._rows, self._shards = held["rows"], held["shards"]
+        self.about, self.names = held["about"], list(held["rows"] or ())
         self.ids = [i for record in self._shards for i in record["ids"]]
         if len(self.ids) < held["count"]:
             raise ValueError(
@@ -156,22 +158,35 @@ class Cache:
                 f" which are not (it holds {self.ids[:2]!r} …)"
             )
         place = torch.tensor([self._places[i] for i in ids], dtype=torch.long).view(-1, 2)
-        out = {
-            name: torch.empty(len(ids), *shape, dtype=getattr(torch, kind))
-            for name, (kind, shape) in self._rows.items()
+        return {
+            name: self._ragged(name, place) if shape[:1] == [None] else self._even(name, place)
+            for name, (_, shape) in self._rows.items()
         }
+
+    def _even(self, name, place):
+        """Rows of one shape, (n, ...), from their places (shard, row)."""
+        kind, shape = self._rows[name]
+        out = torch.empty(len(place), *shape, dtype=getattr(torch, kind))
         for number in place[:, 0].unique().tolist():
             here = (place[:, 0] == number).nonzero()[:, 0]
-            for name, tensor in self._shard(number).items():
-                out[name][here] = tensor[place[here, 1]]
+            out[here] = self._shard(number)[name][place[here, 1]]
         return out
+
+    def _ragged(self, name, place):
+        """Rows of any length, a list of (L, ...)."""
+        found = []
+        for number, at in place.tolist():
+            shard = self._shard(number)
+            ends = shard[name + LENGTHS].cumsum(0)
+            found.append(shard[name][ends[at - 1] if at else 0 : ends[at]].clone())
+        return found
 
     def _shard(self, number):
         if number not in self._opened:
             _check_file(self.path, self._shards[number])
             with safe_open(self.path / self._shards[number]["file"], "pt") as file:
                 # mapped, not read
-                self._opened[number] = {name: file.get_tensor(name) for name in self._rows}
+                self._opened[number] = {name: file.get_tensor(name) for name in file.keys()}
         return self._opened[number]
 
 
@@ -288,25 +303,43 @@ def _alone(path):
             lock.release()
 
 
-def _checked(tensors, n):
-    """What produce returned, on the CPU and each in memory of its own; or the error that says what
-    came."""
-    if (
-        not isinstance(tensors, dict)
-        or not tensors
-        or not all(map(torch.is_tensor, tensors.values()))
-    ):
+def _checked(found, n):
+    """What produce returned, on the CPU and each in memory of its own, with {name: [type, shape of
+    a row]}, None for a length; or the error that says what came."""
+    if not isinstance(found, dict) or not found or not all(map(_are_rows, found.values())):
         raise TypeError(
-            f"build: produce must return a dictionary of tensors, got {type(tensors).__name__}"
+            "build: produce must return a dictionary of tensors, or of lists of tensors, got "
+            f"{type(found).__name__}"
         )
-    if wrong := {name: tuple(t.shape) for name, t in tensors.items() if t.shape[:1] != (n,)}:
+    if wrong := {
+        name: tuple(rows.shape) if torch.is_tensor(rows) else f"a list of {len(rows)}"
+        for name, rows in found.items()
+        if (rows.shape[:1] != (n,) if torch.is_tensor(rows) else len(rows) != n)
+    }:
         raise ValueError(
             f"build: produce must return one row for each of the {n} ids it is given, got {wrong}"
         )
-    return {
-        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, t in tensors.items()
-    }
+    tensors, shapes = {}, {}
+    for name, rows in found.items():
+        shape: list = []
+        if not torch.is_tensor(rows):
+            kinds = {(row.dtype, tuple(row.shape[1:])) for row in rows if row.ndim}
+            if len(kinds) != 1 or not all(row.ndim for row in rows) or name + LENGTHS in found:
+                raise ValueError(
+                    f"build: produce must return rows (L, ...) of one type that differ in L alone, "
+                    f"got for {name!r} {sorted({(str(r.dtype), tuple(r.shape)) for r in rows})}"
+                )
+            shape, tensors[name + LENGTHS] = [None], torch.tensor([len(row) for row in rows])
+            rows = torch.cat([row.detach().cpu() for row in rows])
+        tensors[name] = rows.detach().cpu().clone(memory_format=torch.contiguous_format)
+        shapes[name] = [str(rows.dtype).removeprefix("torch."), [*shape, *rows.shape[1:]]]
+    return tensors, shapes
+
+
+def _are_rows(rows):
+    return torch.is_tensor(rows) or (
+        isinstance(rows, (list, tuple)) and bool(rows) and all(map(torch.is_tensor, rows))
+    )
 
 
 def _write(file, data):

@@ -28,6 +28,7 @@ from kdlab.losses.kd import (
 from kdlab.losses.protocol import Objective
 from kdlab.students.limits import positions
 from kdlab.students.pretrained import load_pretrained
+from kdlab.teachers.signals import SignalCollator
 from kdlab.training import trainer_checks as checks
 from kdlab.training.config import (
     FUSED,
@@ -67,7 +68,8 @@ class DistillationTrainer(Trainer):
     teacher: an nn.Module with the student's vocabulary or classes, of any dtype, or its name
     (directory or hub id; teacher_init: what from_pretrained takes); frozen, put into eval mode,
     never saved, and moved to the device unless it is placed already (device_map, quantised). None
-    where nothing needs it, or each batch has `teacher_logits` (B, L, V) or (B, C). Student and
+    where nothing needs it, or each batch has `teacher_logits` (B, L, V) or (B, C), or signals kept
+    on disk: data_collator a `SignalCollator`, objective a `TopKLoss`. Student and
     teacher may be wrapped (LoRA, torch.compile, a module of one's own). objective: `TokenLoss()`,
     for classifiers `KDLoss()`, or another `Objective`. hidden: a loss on hidden layers, as
     kdlab.LayerMap; its projectors are trained along and kept in checkpoints, but no part of the
@@ -139,6 +141,7 @@ class DistillationTrainer(Trainer):
         tokenizer = trainer_arguments.get("processing_class")
         if trainer_arguments.get("data_collator") is None:
             trainer_arguments["data_collator"] = self._collator(core, tokenizer)
+        checks.check_signals(self.objective, trainer_arguments["data_collator"], on_policy)
         self.vocab_size = checks.vocabulary(model, teacher, vocab_size, tokenizer, self.objective)
         super().__init__(model=model, args=args, **trainer_arguments)
         self.label_names = [self.label]  # of a wrapper, Trainer can't read them
@@ -276,6 +279,8 @@ class DistillationTrainer(Trainer):
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         wanted = {"teacher_logits"}.union(*(side.takes or () for side in self.sides.values()))
+        if isinstance(self.data_collator, SignalCollator):
+            wanted.add(self.data_collator.id)
         self._signature_columns += sorted(wanted - {*self._signature_columns})
 
     def get_batch_samples(
@@ -392,7 +397,8 @@ class DistillationTrainer(Trainer):
         """The terms of what counts: "total", their sum, and "loss", "soft", "hard" a row."""
         teacher = student.detach() if teacher is None else teacher
         if self.vocab_size is not None and not fused:
-            student, teacher = student[..., : self.vocab_size], teacher[..., : self.vocab_size]
+            student = student[..., : self.vocab_size]
+            teacher = teacher[..., : self.vocab_size] if self.objective.one_vocabulary else teacher
         checks.check_shapes(self.objective, self.label, student, teacher, counts, fused)
         numbers = isinstance(self.objective, SquaredError)
         several = not self.causal and not numbers and labels.shape == student.shape

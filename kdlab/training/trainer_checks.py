@@ -8,6 +8,7 @@ from kdlab.data.rows import PACKING
 from kdlab.losses.hidden import HiddenLoss
 from kdlab.losses.kd import SquaredError
 from kdlab.losses.protocol import Objective
+from kdlab.teachers.signals import SignalCollator, TopKLoss
 
 
 def problem(core):
@@ -113,6 +114,27 @@ def check_objective(objective, numbers):
         raise ValueError(
             f"DistillationTrainer: objective: argument must be {fits}, got {_named(objective)}"
         )
+
+
+def check_signals(objective, collator, on_policy):
+    """The error for signals on disk that the loss does not read, or a loss that lacks them."""
+    kept = isinstance(collator, SignalCollator)
+    if kept != isinstance(objective, TopKLoss):
+        _refuse(
+            "objective" if kept else "data_collator",
+            "a kd.TopKLoss beside the signals of a kd.SignalCollator"
+            if kept
+            else "a kd.SignalCollator, whose signals kd.TopKLoss reads",
+            _named(objective if kept else collator),
+        )
+    if kept and objective.temperature != collator.temperature:
+        _refuse(
+            "objective",
+            f"at the temperature of the signals, {collator.temperature:g}",
+            f"{objective.temperature:g}",
+        )
+    if kept and on_policy is not None:
+        _refuse("on_policy", "None where signals on disk teach, which know no new text", on_policy)
 
 
 def check_own_text(objective, on_policy):
