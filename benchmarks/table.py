@@ -31,7 +31,7 @@ def ratio(a, b, key):
     return f"{a[key] / b[key]:.2f}" if a.get(key) and b.get(key) else ""
 
 
-def write(path, rows, same=("hardware",)):
+def write(path, rows, same=("hardware",), show=True):
     """Put the rows in place of those that say the same in these columns, and print them."""
     keep = []
     if path.exists():
@@ -46,7 +46,7 @@ def write(path, rows, same=("hardware",)):
         writer = csv.DictWriter(file, rows[0], restval="")
         writer.writeheader()
         writer.writerows(keep + rows)
-    for row in rows:
+    for row in rows if show else ():
         told = {k: v for k, v in row.items() if k not in ("machine", "torch") and v != ""}
         print("  ".join(f"{key} {value}" for key, value in told.items()))
 

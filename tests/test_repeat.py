@@ -16,6 +16,7 @@ CELLS = [
     "    values = [mean - 1, mean, mean, mean + 1]\n"
     "    return kd.Estimate(pd.Series(values, [t.unit for t in tasks]), 'gain', 'points')",
     "kd.claim('always, \"surely\"', gain(2 + k) > 0)",
+    "print('told, not claimed')",
     "kd.claim('never at 60 epochs', {'30 epochs': gain(2) > 0, '60 epochs': gain(2 - k) > 0})",
 ]
 
@@ -44,7 +45,8 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     here = ["02_lesson.ipynb", "claims.csv", "runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == here
     (folder,) = (tmp_path / "runs").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["1.jsonl", "2.jsonl"]
+    assert sorted(p.name for p in folder.iterdir()) == ["1.jsonl", "1.txt", "2.jsonl", "2.txt"]
+    assert "told, not claimed" in (folder / "1.txt").read_text()
 
 
 STOPS = {"1 / 0": "ZeroDivisionError", "x = 1": "02_lesson.ipynb: claims nothing"}

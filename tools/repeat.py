@@ -4,8 +4,8 @@ Runs the lesson's code again and again, each time in a fresh kernel with KDLAB_R
 draws other splits, teachers and students by the same code, and counts for every claim how often it
 held. The rows of the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
 a cell that stops leaves the table as it was. Finished runs are kept in build/repeats, so that an
-interrupted call goes on from there, until the lesson's code or the package changes. Afterwards
-`make execute` puts them on the cards."""
+interrupted call goes on from there, until the lesson's code or the package changes; beside each
+lies what its cells printed. Afterwards `make execute` puts the rows on the cards."""
 
 import argparse
 import hashlib
@@ -36,6 +36,12 @@ def code(path):
     return told.hexdigest()[:16]
 
 
+def printed(notebook):
+    """What the cells of a run printed, in order: figures that a lesson tells and does not claim."""
+    outputs = (out for cell in notebook.cells for out in cell.get("outputs", []))
+    return "".join(out["text"] for out in outputs if out.get("name") == "stdout")
+
+
 def claimed(path, k, kept):
     """What run k claims, [{"sentence", "budgets"}], from the file `kept` or from a new run."""
     if kept.exists():
@@ -48,9 +54,11 @@ def claimed(path, k, kept):
                 "KDLAB_CLAIMS": "report",
                 "KDLAB_LEDGER": str(ledger),
             }
-            seconds = run(path, read(path))
+            notebook = read(path)
+            seconds = run(path, notebook)
             told = ledger.read_text(encoding="utf-8") if ledger.exists() else ""
         kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.with_suffix(".txt").write_text(printed(notebook), encoding="utf-8")
         new = kept.with_suffix(".new")
         new.write_text(told, encoding="utf-8")
         new.replace(kept)  # all of it or nothing
