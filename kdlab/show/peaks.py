@@ -14,6 +14,7 @@ from kdlab.show.plots import Picture
 from kdlab.show.sheet import BOLD, EDGE, ROLES, WIDTH, panel, sheet
 
 X = torch.linspace(-6, 6, 121)
+MARKS = (0, 5, 10, 20, 40, 80, 160)  # steps after which the student is shown
 # by the weight that a handle gives, where there is one
 DIVERGENCES = {
     "forward KL": lambda _: divergences.forward_kl,
@@ -29,31 +30,31 @@ STARTS = {
 }
 
 
-def fit_bell(teacher_logits, divergence, start="best of ten", steps=160):
-    """The one-peaked student that a divergence ends in → (middle, width).
+def fit_bell(teacher_logits, divergence, start="best of ten", marks=MARKS):
+    """The one-peaked student of a divergence, on its way: {step of marks: (middle, width)}.
 
-    Adam from each start, the best kept.
+    Adam from each start; shown is the one that ends best.
 
     teacher_logits: (121,) over X, −6 to 6; divergence: of (student_logits, teacher_logits), with
     reduction="rows".
 
-    >>> middle, width = fit_bell(-(X - 1) ** 2 / 2, divergences.forward_kl)
+    >>> middle, width = fit_bell(-(X - 1) ** 2 / 2, divergences.forward_kl)[160]
     >>> round(middle, 1), round(width, 1)
     (1.0, 1.0)
     """
     place = torch.cartesian_prod(*map(torch.tensor, STARTS[start])).reshape(-1, 2)
     middle, log_width = place[:, :1].clone().requires_grad_(), place[:, 1:].log().requires_grad_()
-    optimiser, target = (
-        torch.optim.Adam([middle, log_width], lr=0.1),
-        teacher_logits.expand(len(place), -1),
-    )
-    for _ in range(steps):
+    optimiser = torch.optim.Adam([middle, log_width], lr=0.1)
+    target, found = teacher_logits.expand(len(place), -1), {}
+    for step in range(max(marks) + 1):
         loss = divergence(_bell(middle, log_width.exp()), target, reduction="rows")
+        if step in marks:
+            found[step] = torch.cat([middle, log_width.exp()], -1).detach().clone()
         optimiser.zero_grad()
         loss.sum().backward()
         optimiser.step()
     best = int(loss.argmin())
-    return float(middle[best].detach()), float(log_width[best].detach().exp())
+    return {step: tuple(bells[best].tolist()) for step, bells in found.items()}
 
 
 def _bell(middle, width):
@@ -83,6 +84,7 @@ def peaks_explorer() -> Explorer:
             ),
             slider("skew", "Skew", [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9], 0.1),
             choice("start", "Student starts", list(STARTS)),
+            slider("steps", "Steps", list(MARKS), MARKS[-1]),
         ],
         _draw,
     )
@@ -90,7 +92,7 @@ def peaks_explorer() -> Explorer:
 
 @functools.lru_cache(500)
 def _fitted(kind, weight, distance, share, start):
-    """Where one student ends; a handle that it doesn't hear of leaves it as it was."""
+    """One student on its way; a handle that it doesn't hear of leaves it as it was."""
     with threads_for(torch.nn.Identity()):  # rows this short only wait for a second thread
         return fit_bell(_teacher(distance, share), DIVERGENCES[kind](weight), start)
 
@@ -104,7 +106,7 @@ def _teacher(distance, share):
 
 
 @on_stage
-def _draw(distance, share, beta, skew, start):
+def _draw(distance, share, beta, skew, start, steps):
     kinds = {
         "forward KL": None,
         "reverse KL": None,
@@ -114,7 +116,7 @@ def _draw(distance, share, beta, skew, start):
     names = ["forward KL", "reverse KL", f"JSD, β = {beta:g}", f"skewed KL, {skew:g}"]
     p, lines = _teacher(distance, share).exp(), []
     figure, canvas = sheet(HEIGHT)
-    found = {k: _fitted(k, w, distance, share, start) for k, w in kinds.items()}
+    found = {k: _fitted(k, w, distance, share, start)[steps] for k, w in kinds.items()}
     bells = [_bell(torch.tensor(m), torch.tensor(w)).softmax(0) for m, w in found.values()]
     top = max(float(d.max()) for d in (p, *bells))
     step = (WIDTH - EDGE) / 4
@@ -139,8 +141,8 @@ def _draw(distance, share, beta, skew, start):
     return (
         Picture(
             figure,
-            f"One student for each divergence, fitted from: {start}. Left to right: words, in "
-            "order. Hardly said: below a tenth of the teacher's top.",
+            f"One student for each divergence after {steps} steps, from: {start}. Left to right: "
+            "words, in order. Hardly said: below a tenth of the teacher's top.",
             f"Four panels with the teacher's two peaks as a green ground, {distance:g} apart, "
             f"the left one with {100 * share:.0f} % of the mass, and over them one bell: "
             f"the student under {', '.join(names)}. Where it stands follows as text.",

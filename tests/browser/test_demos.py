@@ -47,6 +47,7 @@ CONTROLS = {
         "β of the JSD": "slider",
         "Skew": "slider",
         "Student starts": "combobox",
+        "Steps": "slider",
     },
     "5_choose_a_student": {
         "Budget: size": "slider",

@@ -173,10 +173,15 @@ EXPLORERS = {
 }
 
 
+def few_steps(fit, *given):
+    """A fit of two steps, told for every mark."""
+    return dict.fromkeys(peaks.MARKS, fit(*given, marks=(0, 2))[2])
+
+
 @pytest.fixture
 def hurried(monkeypatch):
     """Drawn as ever, but hardly fitted or trained."""
-    monkeypatch.setattr(peaks, "fit_bell", partial(peaks.fit_bell, steps=2))
+    monkeypatch.setattr(peaks, "fit_bell", partial(few_steps, peaks.fit_bell))
     for module in (races, layers):
         train = partial(lambda real, *args, **o: real(*args, **o | {"epochs": 1}), module.train)
         monkeypatch.setattr(module, "train", train)
@@ -286,8 +291,21 @@ def test_a_bell_finds_a_bell_under_every_divergence():
         divergences.jsd,
         divergences.skew_forward_kl,
     ):
-        middle, width = peaks.fit_bell(target, divergence)
+        middle, width = peaks.fit_bell(target, divergence)[160]
         assert abs(middle + 1.5) < 0.05 and abs(width - 0.8) < 0.05
+
+
+def test_a_bell_is_shown_where_it_stands_after_so_many_steps():
+    target = -((peaks.X - 2) ** 2) / 2
+    way = peaks.fit_bell(target, divergences.forward_kl, "narrow, on the left")
+    assert way[0] == pytest.approx((-3.0, 0.5))
+    middles = [middle for middle, _ in way.values()]
+    assert middles == sorted(middles) and list(way) == list(peaks.MARKS)
+    early = peaks.fit_bell(target, divergences.forward_kl, "narrow, on the left", (5,))
+    assert early == {5: way[5]}  # a mark on the way is where a shorter fit ends
+    explorer = kd.peaks_explorer().move(start="narrow, on the left", steps=0)
+    assert all("middle -3.0, width 0.5" in line for line in explorer.answer["lines"])
+    assert "after 0 steps" in explorer.answer["caption"]
 
 
 def test_the_race_pairs_the_arms_and_says_who_taught():
