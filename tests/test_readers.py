@@ -206,6 +206,12 @@ READERS = {
     "from_teacher": (writer, kept_on_disk),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),
+    "knows": (
+        writer,
+        lambda m: language.knows(
+            m, writer(1), {"f": dict.fromkeys(("train", "validation"), WINDOWS.repeat(4, 1))}
+        ),
+    ),
     "written": (writer, lambda m: language.written(m, WINDOWS)),
     "bought": (writer, lambda m: language.bought(m, WINDOWS[:, : language.PROMPT])),
     "oddity": (writer, lambda m: language.oddity(m, m, WINDOWS)),

@@ -219,3 +219,16 @@ def test_who_slips_is_right_in_two_answers_of_five():
         kd.last_number(a) == label[q] for q, two in zip(questions, said, strict=True) for a in two
     )
     assert 0.35 < share / 20_000 < 0.45  # 0.7³, and what cancels
+
+
+def test_a_teacher_is_measured_on_the_texts_before_it_teaches(known, capsys):
+    (teacher, tokenizer), (base, _) = known, kd.language_model("docs_base")
+    small = language.fields(tokenizer, count=1)
+    assert language.knows(teacher, base, small) is True
+    assert "The teacher has something to teach." in capsys.readouterr().out
+    code = language.source_code(tokenizer, count=1)  # lesson 09: labels win here
+    assert language.knows(teacher, base, code) is False
+    said = capsys.readouterr().out
+    assert (
+        said.startswith("windows: the teacher reads it with") and "holds the student back" in said
+    )
