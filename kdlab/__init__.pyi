@@ -20,6 +20,7 @@ from .evidence import metrics as metrics
 from .evidence.answers import exact_match as exact_match
 from .evidence.answers import last_number as last_number
 from .evidence.answers import pass_at_k as pass_at_k
+from .evidence.cost import costs as costs
 from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
 from .evidence.intervals import Estimate as Estimate

@@ -303,6 +303,13 @@ RIGHT = {
         "top_p": 0.9,
     },
     "convnet": lambda: {"*channels": [2, 2], "dropout": 0.1},
+    "costs": lambda: {
+        "models": {"net": kd.mlp(2)(task())},
+        "x": task().train.x[:2],
+        "calls": 1,
+        "warm_up": 0,
+        "price": 1.0,
+    },
     "distill": taught,
     "exact_match": lambda: {"answers": ["1"], "right": ["1"], "extract": None},
     "distinct": lambda: {"sequences": [[1, 2, 1]], "n": 2},
