@@ -20,6 +20,8 @@ from .evidence import metrics as metrics
 from .evidence.answers import exact_match as exact_match
 from .evidence.answers import last_number as last_number
 from .evidence.answers import pass_at_k as pass_at_k
+from .evidence.audit import Audit as Audit
+from .evidence.audit import audit as audit
 from .evidence.cost import costs as costs
 from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
@@ -74,6 +76,7 @@ from .show.cards import claim as claim
 from .show.hidden_layers import hidden_layers_explorer as hidden_layers_explorer
 from .show.peaks import peaks_explorer as peaks_explorer
 from .show.race import distillation_race as distillation_race
+from .show.report import report as report
 from .show.student_choice import choose_student_explorer as choose_student_explorer
 from .show.temperature import temperature_explorer as temperature_explorer
 from .students.builders import convnet as convnet

@@ -303,6 +303,19 @@ RIGHT = {
         "top_p": 0.9,
     },
     "convnet": lambda: {"*channels": [2, 2], "dropout": 0.1},
+    "audit": lambda: {
+        "teacher_logits": z(3, 4),
+        "student_logits": z(3, 4),
+        "labels": torch.tensor([0, 1, 2]),
+        "classes": list("abcd"),
+        "slices": {"first": [True, False, False]},
+    },
+    "report": lambda: {
+        "audit": kd.audit(z(3, 4), z(3, 4), torch.tensor([0, 1, 2])),
+        "examples": ["one", "two", "three"],
+        "path": None,
+        "title": "An audit",
+    },
     "costs": lambda: {
         "models": {"net": kd.mlp(2)(task())},
         "x": task().train.x[:2],
@@ -409,6 +422,7 @@ RIGHT = {
 }
 TRAINS = "trains students for seconds: show/test_explorer.py has its arguments"
 EXCUSED = {
+    "Audit": "a dataclass that checks nothing; audit, which makes it, does",
     "Data": "a dataclass that checks nothing; what takes a task checks it",
     "DistillationConfig": "transformers' own; the loss's are those of training/test_config.py",
     "HardLabels": "takes no argument",
