@@ -23,6 +23,8 @@ from .evidence.answers import pass_at_k as pass_at_k
 from .evidence.audit import Audit as Audit
 from .evidence.audit import audit as audit
 from .evidence.cost import costs as costs
+from .evidence.export import OnnxModel as OnnxModel
+from .evidence.export import to_onnx as to_onnx
 from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
 from .evidence.intervals import Estimate as Estimate

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -186,9 +187,22 @@ def fitted():
 
 
 @functools.cache
-def signals():
+def scratch():
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def onnx_file():
+    path = os.path.join(scratch(), "net.onnx")
+    kd.to_onnx(torch.nn.Linear(3, 2), torch.zeros(2, 3), path)
+    return path
+
+
+@functools.cache
+def signals():
+    folder = os.path.join(scratch(), "signals")
     return kd.signals.from_teacher(folder, llama(), [{"id": 1, "input_ids": [1, 2, 3]}], k=2)
 
 
@@ -310,6 +324,7 @@ RIGHT = {
         "classes": list("abcd"),
         "slices": {"first": [True, False, False]},
     },
+    "OnnxModel": lambda: {"path": onnx_file(), "difference": 0.0},
     "report": lambda: {
         "audit": kd.audit(z(3, 4), z(3, 4), torch.tensor([0, 1, 2])),
         "examples": ["one", "two", "three"],
@@ -437,6 +452,7 @@ EXCUSED = {
     "peaks_explorer": "takes no argument",
     "serve": "starts a server: its arguments are those of teachers/test_server.py",
     "temperature_explorer": TRAINS,
+    "to_onnx": "takes seconds a call: evidence/test_export.py has its arguments",
 }
 BUILDS = {"mlp", "convnet", "patchnet"}  # what they give is called with a task
 

@@ -17,6 +17,7 @@ BROUGHT = {
     "api": ["openai"],
     "serve": ["fastapi", "uvicorn"],
     "scale": ["peft"],
+    "ship": ["onnx", "onnxscript", "onnxruntime"],
 }
 BLOCK = """import sys
 from importlib.machinery import PathFinder
@@ -60,10 +61,15 @@ CALLS = [
     ),
     ("api", "kd.APITeacher('http://127.0.0.1:1/v1', 'm', 'k')", "APITeacher: .* needs openai"),
     ("serve", "kd.serve", "serve: a server needs uvicorn"),
+    (
+        "ship",
+        "kd.to_onnx(torch.nn.Linear(2, 2), torch.zeros(2, 2), 'x.onnx')",
+        "to_onnx: a file in ONNX needs onnx",
+    ),
 ]
 
 
-@pytest.mark.parametrize("extra", ["course", "api", "serve"])
+@pytest.mark.parametrize("extra", ["course", "api", "serve", "ship"])
 def test_what_needs_an_extra_names_it(extra):
     asked = [(code, words) for e, code, words in CALLS if e == extra]
     code = "".join(

@@ -175,6 +175,12 @@ def hint(model):
     loss.prepare(model, task().train.x[:1], {"1": torch.zeros(1, 8)}, 0)
 
 
+def as_a_file(model):
+    x = task().train.x[:3]
+    with tempfile.TemporaryDirectory() as folder:
+        return kd.to_onnx(model, x, f"{folder}/net.onnx")(x)
+
+
 def kept_on_disk(model):
     rows = [{"id": 0, "input_ids": [1, 2, 3, 4]}]
     with tempfile.TemporaryDirectory() as folder:
@@ -205,6 +211,7 @@ READERS = {
     "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
     "costs": (writer, lambda m: kd.costs({"m": m}, WINDOWS, calls=1)["peak"]),
     "flops": (writer, lambda m: FOUND["flops"](m, WINDOWS)),
+    "to_onnx": (lambda: network().float(), as_a_file),
     "from_teacher": (writer, kept_on_disk),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),

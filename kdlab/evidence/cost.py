@@ -48,8 +48,8 @@ def costs(
         where         the device, and a CPU's threads
 
     A function has no weights to look at: its numbers from parameters to flops, and the peak on a
-    CPU, are NaN. On a GPU times come from its own events. Raises TypeError or ValueError for other
-    arguments.
+    CPU, are NaN, but for the size of a file (`OnnxModel`). On a GPU times come from its own events.
+    Raises TypeError or ValueError for other arguments.
 
     >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     >>> found = costs({"net": net}, torch.zeros(8, 64), calls=5)
@@ -148,7 +148,8 @@ def _plain(tensor):
 
 def _of_weights(model, x):
     if not isinstance(model, nn.Module):
-        return dict.fromkeys(("parameters", "on_disk", "resident", "flops"), NAN)
+        unknown = dict.fromkeys(("parameters", "on_disk", "resident", "flops"), NAN)
+        return unknown | {"on_disk": getattr(model, "nbytes", NAN)}
     quantised = any(_plain(t)[0] is not t for t in [*model.parameters(), *model.buffers()])
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
