@@ -35,6 +35,7 @@ from .evidence.metrics import ece as ece
 from .evidence.metrics import entropy as entropy
 from .evidence.metrics import nll as nll
 from .evidence.metrics import parameters as parameters
+from .evidence.model_card import model_card as model_card
 from .evidence.perplexity import distinct as distinct
 from .evidence.perplexity import perplexity as perplexity
 from .lessons.checks import check as check

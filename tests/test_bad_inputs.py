@@ -325,6 +325,17 @@ RIGHT = {
         "slices": {"first": [True, False, False]},
     },
     "OnnxModel": lambda: {"path": onnx_file(), "difference": 0.0},
+    "model_card": lambda: {
+        "name": "small",
+        "teacher": "large",
+        "data": "digits",
+        "objective": kd.KDLoss(),
+        "audit": None,
+        "costs": None,
+        "limits": "",
+        "license": "mit",
+        "language": "en",
+    },
     "report": lambda: {
         "audit": kd.audit(z(3, 4), z(3, 4), torch.tensor([0, 1, 2])),
         "examples": ["one", "two", "three"],

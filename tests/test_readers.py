@@ -308,7 +308,7 @@ NO_READERS = {
     ],
     "refuses a model in train mode": ["app", "serve"],
     "its answers, not the model": ["Audit.__init__"],
-    "the model is a name": ["APITeacher.__init__"],
+    "the model is a name": ["APITeacher.__init__", "model_card"],
     "the model is Jupyter's word for a file that it saves": ["on_save"],
     "draws what Runs has recorded, or reads copies that Runs makes": [
         "curve",
