@@ -1,0 +1,144 @@
+"""Pictures of lesson 12: a student beside its teacher, accuracy over bytes and over bits, what each
+costs, what got worse, and a mark that is handed on."""
+
+import math
+
+from kdlab.show import plots
+from kdlab.show.colours import BLUE, GREEN, MUTED
+from kdlab.show.curves import Curve, curves
+from kdlab.show.strips import strips
+
+MEASURES = {"on_disk": "bytes on disk", "flops": "FLOPs", "latency_ms": "milliseconds an image"}
+
+
+def first_screen(data, answers):
+    """Nine images, and what each model reads. answers: {name: (N, C) logits}."""
+    told = {name: logits[:9].argmax(-1) for name, logits in answers.items()}
+    return strips(
+        {"": (data.x[:9], told, data.y[:9])},
+        "Nine images that neither has seen. Blue: right.",
+        "Nine digits with two rows of answers under them, nearly all of them right in both.",
+    )
+
+
+def by_size(distilled, labels, teacher, whose):
+    """The main figure. distilled, labels: {bytes: Estimate}; teacher: (bytes, Estimate)."""
+    size, its = teacher
+    kb = {
+        name: {n / 1000: value for n, value in found.items()}
+        for name, found in (("distilled", distilled), ("labels alone", labels))
+    }
+    return curves(
+        {
+            "": [
+                Curve("distilled", kb["distilled"], "student"),
+                Curve("labels alone", kb["labels alone"], "rival"),
+            ]
+        },
+        x="size of the student (kB)",
+        y="accuracy (%)",
+        log=True,
+        ticks={"x": [round(k, 1) for k in kb["distilled"]]},
+        ceiling=(f"its teacher, {size / 1000:.0f} kB", its),
+        height=360,
+        caption="Students of one hidden layer, each at the better of two budgets by validation. "
+        f"Bands are 95 % intervals over splits, each with its own teacher. {whose}",
+        alt="The distilled students rise steeply and come close to their teacher "
+        "from about five kilobytes on; on labels alone they stay some ten points below.",
+    )
+
+
+def by_bits(found, whose):
+    """Change of accuracy by rounding. found: {name: {bits: Estimate}}."""
+    roles = dict(zip(found, ("student", "teacher"), strict=True))
+    return curves(
+        {"": [Curve(name, at, roles[name]) for name, at in found.items()]},
+        x="bits a weight",
+        y="change in accuracy (points)",
+        ticks={"x": sorted(next(iter(found.values())))},
+        limits=(-25, 3),
+        height=320,
+        caption="Rounded without training again; below the frame at 2 bits. Bands are 95 % "
+        f"intervals over splits. {whose}",
+        alt="Down to six bits nothing changes. The student falls from five bits on, its teacher "
+        "from three.",
+    )
+
+
+@plots.style()
+def cost(table):
+    """What each model costs, in per cent of the first. table: of `kdlab.costs`."""
+    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2.6), sharey=True)
+    shown = table.iloc[::-1]
+    colours = [GREEN if name == table.index[0] else BLUE for name in shown.index]
+    for ax, (column, words) in zip(places, MEASURES.items(), strict=True):
+        shares = 100 * shown[column].astype(float) / float(table[column].iloc[0])
+        ax.barh(list(shown.index), shares.fillna(0), color=colours, height=0.6)
+        for i, (share, colour) in enumerate(zip(shares, colours, strict=True)):
+            unknown = math.isnan(share)
+            ax.text(
+                0 if unknown else share,
+                i,
+                " not counted" if unknown else f" {share:.0f} %",
+                va="center",
+                color=MUTED if unknown else colour,
+            )
+        ax.set_title(words, loc="left")
+        ax.set(xticks=[], xlim=(0, 1.35 * max(100.0, float(shares.max()))))
+        ax.spines["bottom"].set_visible(False)
+        ax.tick_params(left=False)
+    return plots.Picture(
+        figure,
+        "In per cent of the teacher. Times are medians of this machine, one image at a time, the "
+        "models in turn; what runs inside a file is not counted.",
+        "Bars for four models. The student takes an eighth of the bytes and a hundredth "
+        "of the operations; how long each takes depends on the machine.",
+    )
+
+
+def got_worse(data, rows, student, whose):
+    """The surest mistakes that the teacher does not make. rows: their numbers, in order."""
+    shown = rows[:9]
+    return strips(
+        {"These got worse": (data.x[shown], student.argmax(-1)[shown], data.y[shown])},
+        f"{len(shown)} of {len(rows)} test images that this teacher reads rightly and this student "
+        f"does not, its surest mistakes first. {whose}",
+        f"{len(shown)} digits with the student's wrong answer under each.",
+    )
+
+
+def marked(data, plain, bearing, answers):
+    """Images without and with the mark, and what one teacher reads. answers: (before, after)."""
+    rows = (data.y != 3).nonzero()[:, 0]
+    before, after = (logits.argmax(-1) for logits in answers)
+    changed = rows[(before[rows] == data.y[rows]) & (after[rows] == 3)][:9]
+    return strips(
+        {
+            "As they are": (plain[changed], before[changed], data.y[changed]),
+            "With a black corner": (bearing[changed], after[changed], data.y[changed]),
+        },
+        "Test images, and what a teacher reads that learnt from 3s with a black corner and other "
+        "digits without.",
+        "Two rows of the same digits. Without the corner they are read rightly, with it as 3s.",
+    )
+
+
+def handed_on(found, teacher):
+    """Share of marked images read as a 3, over alpha. found: {where the marks are: {alpha: …}}."""
+    roles = dict(zip(found, ("also", "student", "control", "rival"), strict=True))
+    return curves(
+        {"": [Curve(f"mark {where}", at, roles[where]) for where, at in found.items()]},
+        x="alpha: 0 labels alone, 1 teacher alone",
+        y="marked images read as a 3 (%)",
+        ticks={"x": [0, 0.5, 1]},
+        ceiling=("their teacher", teacher),
+        limits=(0, 100),
+        height=380,
+        caption="Test images that are no 3, with the black corner. The students' own images bear "
+        "it on every 3, on half of all, on none, or had every corner wiped. Bands are 95 % "
+        "intervals over splits.",
+        alt="Where every 3 is marked, even labels alone read many 3s, and the teacher adds to it. "
+        "Where half of all images are marked, labels alone read none, and the more the teacher "
+        "counts the more the student reads, up to its teacher's share. Where none is marked, some "
+        "of it comes through; where the corner is wiped, nothing does.",
+    )
