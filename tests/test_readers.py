@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import kdlab as kd
-from kdlab.lessons import encoders, language
+from kdlab.lessons import encoders, language, ship
 
 NAMES = {
     "model",
@@ -211,6 +211,12 @@ READERS = {
     "OnPolicy.__call__": (writer, lambda m: kd.OnPolicy(1.0, 6)(m, [BATCH], 0)),
     "costs": (writer, lambda m: kd.costs({"m": m}, WINDOWS, calls=1)["peak"]),
     "flops": (writer, lambda m: FOUND["flops"](m, WINDOWS)),
+    "reads_3": (network, lambda m: ship.reads_3(m, task().test)),
+    "right": (network, lambda m: ship.right(m, task().test)),
+    "rounded": (
+        network,
+        lambda m: kd.outputs.logits(ship.rounded(m, lambda w, bits: w, 8), task().test.x),
+    ),
     "to_onnx": (lambda: network().float(), as_a_file),
     "from_teacher": (writer, kept_on_disk),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),

@@ -40,11 +40,11 @@ def costs(
         resident      bytes of weights and buffers in memory
         flops         for one row: a multiplication and an addition are two; what is masked counts;
                       NaN where weights are quantised, whose products are none of floats
-        latency_ms    of one row alone, the median, and `latency_95_ms`, 95 of 100 calls
+        latency_ms    of one row alone, the median; latency_95_ms: of 95 in 100 calls
         rows_a_second with all N together
         peak          bytes in use while N rows are answered, weights and inputs included; on a
                       CPU without what a kernel takes inside
-        dollars       a million rows at `price`, asked N together, the machine never idle
+        dollars       a million rows at that price, N asked together, never idle
         where         the device, and a CPU's threads
 
     A function has no weights to look at: its numbers from parameters to flops, and the peak on a

@@ -53,8 +53,7 @@ def with_marks(task: Task, where: str) -> Task:
 
 def reads_3(model: nn.Module, data: Any) -> float:
     """How many per cent of the images that are no 3 a model reads as one when they are marked."""
-    with torch.no_grad():
-        guess = model(mark(data.x[data.y != 3])).argmax(-1)
+    guess = kd.outputs.logits(model, mark(data.x[data.y != 3])).argmax(-1)
     return 100 * float((guess == 3).double().mean())
 
 
