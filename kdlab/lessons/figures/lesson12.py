@@ -8,7 +8,12 @@ from kdlab.show.colours import BLUE, GREEN, MUTED
 from kdlab.show.curves import Curve, curves
 from kdlab.show.strips import strips
 
-MEASURES = {"on_disk": "bytes on disk", "flops": "FLOPs", "latency_ms": "milliseconds an image"}
+MEASURES = {
+    "on_disk": "bytes on disk",
+    "flops": "FLOPs",
+    "latency_ms": "milliseconds an image",
+    "agrees": "answers as the student",
+}
 
 
 def first_screen(data, answers):
@@ -67,32 +72,36 @@ def by_bits(found, whose):
 
 @plots.style()
 def cost(table):
-    """What each model costs, in per cent of the first. table: of `kdlab.costs`."""
-    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2.6), sharey=True)
+    """What each model costs, in per cent of the first. table: of `kdlab.costs`, with a column
+    "agrees": the share of answers (%) that are the student's."""
+    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2.4), sharey=True)
     shown = table.iloc[::-1]
     colours = [GREEN if name == table.index[0] else BLUE for name in shown.index]
     for ax, (column, words) in zip(places, MEASURES.items(), strict=True):
-        shares = 100 * shown[column].astype(float) / float(table[column].iloc[0])
+        whole = 100.0 if column == "agrees" else float(table[column].iloc[0])
+        shares = 100 * shown[column].astype(float) / whole
         ax.barh(list(shown.index), shares.fillna(0), color=colours, height=0.6)
         for i, (share, colour) in enumerate(zip(shares, colours, strict=True)):
             unknown = math.isnan(share)
+            digits = 1 if column == "agrees" and share < 100 else 0
             ax.text(
                 0 if unknown else share,
                 i,
-                " not counted" if unknown else f" {share:.0f} %",
+                " not counted" if unknown else f" {share:.{digits}f} %",
                 va="center",
                 color=MUTED if unknown else colour,
             )
         ax.set_title(words, loc="left")
-        ax.set(xticks=[], xlim=(0, 1.35 * max(100.0, float(shares.max()))))
+        ax.set(xticks=[], xlim=(0, 1.5 * max(100.0, float(shares.max()))))
         ax.spines["bottom"].set_visible(False)
         ax.tick_params(left=False)
     return plots.Picture(
         figure,
         "In per cent of the teacher. Times are medians of this machine, one image at a time, the "
-        "models in turn; what runs inside a file is not counted.",
+        "models in turn; what runs inside a file is not counted. Answers: of the test images.",
         "Bars for four models. The student takes an eighth of the bytes and a hundredth "
-        "of the operations; how long each takes depends on the machine.",
+        "of the operations; how long each takes depends on the machine. In eight bits nearly all "
+        "answers stay.",
     )
 
 
