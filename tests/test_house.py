@@ -2,7 +2,9 @@
 public name."""
 
 import ast
+import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -87,3 +89,16 @@ def test_what_is_listed_as_slow_is_there():
         file, _, name = line.partition("::")
         made = [f"{kind} {name.rpartition('.')[2]}" for kind in ("def", "class")]
         assert any(word in written.get(file, "") for word in made if name or file in written), line
+
+
+STUB = re.findall(
+    r"^from \.(\w+) import (\w+) as \w+$",
+    (HOME / "__init__.pyi").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("room", "name"), STUB)
+def test_a_module_that_kd_offers_is_there_before_anything_else_has_loaded_it(room, name):
+    """By its room's own list: in this process another test may have loaded it."""
+    assert name in importlib.import_module(f"kdlab.{room}").__all__

@@ -177,7 +177,7 @@ class Cache:
         found = []
         for number, at in place.tolist():
             shard = self._shard(number)
-            ends = shard[name + LENGTHS].cumsum(0)
+            ends = shard[name + LENGTHS]
             found.append(shard[name][ends[at - 1] if at else 0 : ends[at]].clone())
         return found
 
@@ -186,7 +186,11 @@ class Cache:
             _check_file(self.path, self._shards[number])
             with safe_open(self.path / self._shards[number]["file"], "pt") as file:
                 # mapped, not read
-                self._opened[number] = {name: file.get_tensor(name) for name in file.keys()}
+                opened = {name: file.get_tensor(name) for name in file.keys()}
+            for name in opened:  # where each row ends, once
+                if name.endswith(LENGTHS) and name not in self._rows:
+                    opened[name] = opened[name].cumsum(0)
+            self._opened[number] = opened
         return self._opened[number]
 
 

@@ -1,0 +1,42 @@
+"""benchmarks/cache.py: a small run of it, and what its numbers must be."""
+
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import cache as bench
+
+LINE = "--model docs_base --texts web --length 32 --batch 8 --tokens 300 3000 --top 3 9"
+
+
+def test_bytes_a_token_are_those_of_k_numbers_and_do_not_grow(tmp_path):
+    out = tmp_path / "cache.csv"
+    bench.main(f"{LINE} --out {out}".split())
+    table = pd.read_csv(out).set_index(["tokens", "k"])
+    few, many = table.index.get_level_values("tokens").unique()
+    assert 300 <= few < 331 and 3000 <= many < 3031  # whole texts
+    for k in (3, 9):
+        bare = 4 + (2 + 2) * k + 2  # its id, k ids with their log-probabilities, the rest
+        assert bare < table.loc[(many, k), "bytes"] < bare + 20
+        assert table.loc[(many, k), "bytes"] <= table.loc[(few, k), "bytes"]
+    assert (table[["build_s", "read_s", "asked_s", "read/asked"]] >= 0).all(axis=None)
+    bench.main(f"{LINE} --texts mail --out {out}".split())
+    assert set(pd.read_csv(out)["texts"]) == {"web", "mail"} and len(pd.read_csv(out)) == 8
+
+
+def test_growth_is_what_was_held_at_most():
+    with bench.Growth() as grown:
+        held = torch.ones(8_000_000)  # 32 MB
+        time.sleep(0.1)
+        del held
+    assert 25e6 < grown.most < 60e6
+
+
+def test_too_many_tokens_are_told(tmp_path):
+    with pytest.raises(SystemExit, match="web has [0-9,]+ tokens: fewer --tokens"):
+        bench.main(f"--model docs_base --texts web --tokens 99999999 --out {tmp_path}/x".split())
