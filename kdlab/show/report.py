@@ -11,11 +11,11 @@ import torch
 from kdlab.base import arguments
 from kdlab.evidence.audit import Audit
 from kdlab.show.cards import SHEET, Card
-from kdlab.show.colours import BLUE, FAINT, GREY, HAIR, INK, MUTED, VERMILLION
+from kdlab.show.colours import BLUE, FAINT, HAIR, INK, MUTED, VERMILLION
 
 SHOWN = 18  # examples that got worse
 WIDE, TALL = 220, 18  # of an interval's drawing, in pixels
-LOOKS = {"worse": VERMILLION, "better": BLUE, "cannot tell": GREY, "too few": FAINT}
+LOOKS = {"worse": VERMILLION, "better": BLUE, "cannot tell": MUTED, "too few": FAINT}
 NUMBER = "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
 TEXTS = ("text", "right", "the student, how sure")
 HEADS = ("group", "rows", "teacher, %", "student, %", "change in points", "", "")
