@@ -10,7 +10,7 @@ it). For each number of tokens and each k, the teacher's top k is kept by kdlab.
     read_s      seconds for an epoch of batches with the signals in them, as a trainer reads them
     asked_s     seconds for an epoch of the same batches with the teacher's logits instead
     read/asked  their ratio: below 1 the disk is the quicker teacher
-    peak_mb     how far the process grew while it read, beyond what it had before
+    peak_mb     how far the process grew while it read, without the mapped files themselves
 
 Reading and asking take turns, the best of three epochs of each. DistillKit publishes 300 bytes a
 token at k = 128, packed into fewer bits. Writes results/cache.csv, rows of this hardware, model and
@@ -52,14 +52,19 @@ class Growth:
 
     def __enter__(self):
         self.process, self.over, self.most = psutil.Process(os.getpid()), threading.Event(), 0
-        self.start = self.process.memory_info().rss
+        self.start = self._own()
         self.watch = threading.Thread(target=self._look, daemon=True)
         self.watch.start()
         return self
 
+    def _own(self):
+        """Its memory without mapped files, whose pages the system takes back when it wants them."""
+        told = self.process.memory_info()
+        return told.rss - getattr(told, "shared", 0)
+
     def _look(self):
         while not self.over.wait(0.01):
-            self.most = max(self.most, self.process.memory_info().rss - self.start)
+            self.most = max(self.most, self._own() - self.start)
 
     def __exit__(self, *_):
         self.over.set()
