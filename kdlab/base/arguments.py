@@ -6,7 +6,7 @@ first lines; the functions inside compute and don't check."""
 import math
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -183,6 +183,24 @@ def instance(name, key, value, kind, words=None):
         came = type(value).__name__
         raise TypeError(f"{name}: {key} must be {words or f'a {kind.__name__}'}, got {came}")
     return value
+
+
+def rows_of(name, key, value):
+    """How many rows a model's inputs have, a tensor (N, …) or a dictionary of them; or the error.
+
+    >>> rows_of("costs", "x", {"input_ids": torch.zeros(3, 8)})
+    3
+    """
+    parts = list(value.values()) if isinstance(value, Mapping) else [value]
+    if not parts or not all(torch.is_tensor(part) and part.ndim for part in parts):
+        raise TypeError(
+            f"{name}: {key} must be a tensor (N, …) or a dictionary of them, "
+            f"got {type(value).__name__}"
+        )
+    counts = {len(part) for part in parts}
+    if len(counts) > 1 or not max(counts):
+        raise ValueError(f"{name}: {key} must hold at least one row, the same in all, got {counts}")
+    return counts.pop()
 
 
 def logits(name, key, value, axes="(..., C)", least=1):

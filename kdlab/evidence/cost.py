@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlab.base.arguments import instance, number, whole
+from kdlab.base.arguments import instance, number, rows_of, whole
 from kdlab.base.wrapped import evaluating
 
 HOUR, MILLION, NAN = 3600, 1_000_000, float("nan")
@@ -60,7 +60,7 @@ def costs(
     for name, model in models.items():
         if not callable(model):
             raise TypeError(f"costs: models[{name!r}] must be a model or a function, got {model!r}")
-    count = _rows("costs", x)
+    count = rows_of("costs", "x", x)
     whole("costs", "calls", calls, least=1)
     whole("costs", "warm_up", warm_up)
     if price is not None:
@@ -160,19 +160,6 @@ def _of_weights(model, x):
 
 
 # --- inputs ---
-
-
-def _rows(name, x):
-    """How many rows the inputs have; or the error that says why they are none."""
-    parts = list(x.values()) if isinstance(x, Mapping) else [x]
-    if not parts or not all(torch.is_tensor(part) and part.ndim for part in parts):
-        raise TypeError(
-            f"{name}: x must be a tensor (N, …) or a dictionary of them, got {type(x).__name__}"
-        )
-    counts = {len(part) for part in parts}
-    if len(counts) > 1 or not max(counts):
-        raise ValueError(f"{name}: x must hold at least one row, the same in all, got {counts}")
-    return counts.pop()
 
 
 def _try(name, model, x):

@@ -7,14 +7,14 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdlab.base.arguments import instance, number, place
+from kdlab.base.arguments import instance, number, place, rows_of
 from kdlab.base.extras import needs
 from kdlab.base.wrapped import evaluating, takes
 
@@ -59,7 +59,10 @@ class OnnxModel:
                 str(self.path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own kinds derive from nothing in common
-            raise ValueError(f"OnnxModel: {self.path} is no model in ONNX: {error}") from error
+            raise ValueError(
+                f"OnnxModel: path must be a model that onnxruntime can run, got {self.path.name}: "
+                f"{error}"
+            ) from error
 
     def __call__(self, x: Any = None, **inputs: Tensor) -> Tensor:
         given = {INPUT: x} if torch.is_tensor(x) else {**(x or {}), **inputs}
@@ -79,7 +82,7 @@ class OnnxModel:
         comes. x: inputs to compare on; `difference` is from this file's logits. What eight bits
         cost is no error: measure it, for example by `kdlab.audit` of both's logits.
         """
-        _rows("int8", x)
+        rows_of("int8", "x", x)
         with needs("ship", asked="int8", why="eight bits need"):
             from onnxruntime.quantization import QuantType, quantize_dynamic
         with _beside(Path(place("int8", "path", path))) as new, _quiet():
@@ -110,7 +113,12 @@ def to_onnx(
     """
     instance("to_onnx", "model", model, nn.Module, "a model")
     number("to_onnx", "tolerance", tolerance, low=0)
-    if _rows("to_onnx", x) < 2:
+    if any(p.dtype == torch.bfloat16 for p in model.parameters()):
+        raise ValueError(
+            "to_onnx: model must be in float32 or float16, got bfloat16, which onnxruntime does "
+            "not compute in: model.float()"
+        )
+    if rows_of("to_onnx", "x", x) < 2:
         raise ValueError("to_onnx: x must hold two rows or more, to see that any number works")
     with needs("ship", asked="to_onnx", why="a file in ONNX needs"):
         import onnx  # noqa: F401  # torch asks for both in the middle of its work
@@ -181,15 +189,6 @@ def _tokens(value):
 def _smaller(given):
     """One row, and of token ids half of the length."""
     return {k: v[:1, : (v.shape[1] + 1) // 2] if _tokens(v) else v[:1] for k, v in given.items()}
-
-
-def _rows(name, x):
-    parts = list(x.values()) if isinstance(x, Mapping) else [x]
-    if not parts or not all(torch.is_tensor(part) and part.ndim for part in parts):
-        raise TypeError(
-            f"{name}: x must be a tensor (N, …) or a dictionary of them, got {type(x).__name__}"
-        )
-    return min(map(len, parts))
 
 
 def _apart(found, wanted):

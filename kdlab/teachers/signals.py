@@ -65,10 +65,12 @@ def from_teacher(
     whole(name, "batch", batch, least=1)
     temperature = float(number(name, "temperature", temperature, above=0))
     rows = listed(name, "rows", rows, "dictionaries, a row each")
+    if not rows:
+        raise ValueError(f"{name}: rows must hold at least one text, got none")
     found = {key: (ids, learnt) for key, ids, learnt in _read_rows(name, rows, id, label)}
     if len(found) < len(rows):
         raise ValueError(f"{name}: rows must have ids of their own, got one twice in {id!r}")
-    longest = max((len(ids) for ids, _ in found.values()), default=0)
+    longest = max(len(ids) for ids, _ in found.values())
     if (room := positions(teacher)) is not None and longest > room:
         raise ValueError(
             f"{name}: rows must fit the teacher's {room} positions, got a text of {longest} tokens"
@@ -125,6 +127,8 @@ def from_answers(
     """
     name = "from_answers"
     instance(name, "answers", answers, Mapping, "a dictionary {id: Answer}")
+    if not answers:
+        raise ValueError(f"{name}: answers must hold at least one, got none")
     for key, answer in answers.items():
         instance(name, f"answers[{key!r}]", answer, Answer, "an Answer of APITeacher")
         if not answer.top:
@@ -243,7 +247,13 @@ class SignalCollator:
         for place, row in enumerate(rows):
             one = {name: parts[place] for name, parts in found.items()}
             row["teacher_logits"] = self._beside(ids[place], row, one)
-        return self.collator(rows)
+        batch = self.collator(rows)
+        if "teacher_logits" not in batch:  # as one that lays texts end to end
+            raise ValueError(
+                "SignalCollator: collator must keep columns with one entry a token, as kd.Collator "
+                f"does, got {sorted(batch)} from {type(self.collator).__name__}"
+            )
+        return batch
 
     def _beside(self, key, row, one):
         """The signals of a text at the places that answer for its learnt tokens, (L, 2 k + 1)."""

@@ -110,6 +110,7 @@ class Fixed(nn.Module):
         (Drifts(), torch.rand(3, 2), "must say the same in ONNX, to tolerance .* difference of"),
         (Fixed(), torch.rand(3, 2), "can't be written in ONNX"),
         (net(), torch.rand(1, 1, 8, 8), "x must hold two rows"),
+        (nn.Linear(3, 2).bfloat16(), torch.rand(4, 3), "float32 or float16, got bfloat16"),
     ],
 )
 def test_what_cannot_be_exported_leaves_nothing_behind(model, x, words, tmp_path):
@@ -129,7 +130,7 @@ def test_other_inputs_and_other_files_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="path must be a file"):
         OnnxModel(tmp_path / "nowhere.onnx")
     (tmp_path / "c.onnx").write_bytes(b"no model")
-    with pytest.raises(ValueError, match="c.onnx is no model in ONNX"):
+    with pytest.raises(ValueError, match="model that onnxruntime can run, got c.onnx"):
         OnnxModel(tmp_path / "c.onnx")(torch.rand(4, 3))
     with pytest.raises(TypeError, match="^to_onnx: model must be"):
         to_onnx(3, torch.rand(4, 3), tmp_path / "d.onnx")

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast
+from transformers import DataCollatorWithFlattening, PreTrainedTokenizerFast
 
 import kdlab as kd
 from kdlab.data.rows import Collator
@@ -186,6 +186,12 @@ def test_what_is_on_disk_is_not_taken_for_something_else(tmp_path):
         kd.SignalCollator(plain)
 
 
+def test_a_collator_that_drops_the_signals_is_named(tmp_path):
+    kept = signals.from_teacher(tmp_path / "c", TEACHER, ROWS, k=3)
+    with pytest.raises(ValueError, match="collator must keep .* DataCollatorWithFlattening"):
+        kd.SignalCollator(kept, DataCollatorWithFlattening())(ROWS[:2])
+
+
 def test_a_trainer_wants_loss_and_signals_to_fit(tmp_path):
     kept = signals.from_teacher(tmp_path / "c", TEACHER, ROWS, k=3, temperature=2.0)
     told = dict(train_dataset=ROWS, data_collator=kd.SignalCollator(kept))
@@ -209,6 +215,7 @@ def test_a_trainer_wants_loss_and_signals_to_fit(tmp_path):
 @pytest.mark.parametrize(
     "rows, options, words",
     [
+        ([], {}, "rows must hold at least one text, got none"),
         ([{"input_ids": [1, 2]}], {}, r"rows must hold 'id' and 'input_ids', got \['input_ids'\]"),
         ([{"id": 1, "input_ids": [1]}], {}, r"two tokens or more .* got \(1,\) ids"),
         ([{"id": 1, "input_ids": [1, 2], "labels": [1]}], {}, r"\(1,\) labels in row 0"),
@@ -273,6 +280,8 @@ def test_an_end_that_the_server_does_not_list_is_certain(tmp_path):
 
 def test_answers_without_numbers_or_of_other_words_are_refused(tmp_path):
     mute = Answer("", [], [], [], "refusal")
+    with pytest.raises(ValueError, match="answers must hold at least one, got none"):
+        signals.from_answers(tmp_path / "b", {}, words())
     with pytest.raises(ValueError, match=r"answers\['x'\] must hold log-probabilities.*'refusal'"):
         signals.from_answers(tmp_path / "c", {"x": mute}, words())
     with pytest.raises(ValueError, match="no piece of this tokenizer's vocabulary"):
