@@ -346,7 +346,7 @@ def unpacked(numbers: Tensor, temperature: float = 1.0) -> TopK:
 
 
 def _read_rows(name, rows, id, label):
-    """(id, ids (L,), which are learnt (L,)) of each row; the first token never is."""
+    """(id, ids (L,), which are learnt (L,)) of each row; from its second token on they count."""
     for i, row in enumerate(rows):
         if not hasattr(row, "keys") or id not in row or "input_ids" not in row:
             came = sorted(row) if hasattr(row, "keys") else type(row).__name__
@@ -363,7 +363,6 @@ def _read_rows(name, rows, id, label):
             )
         learnt = labels != -100
         learnt = learnt if learnt.any() else torch.ones_like(learnt)
-        learnt[0] = False  # nothing stands before it
         yield row[id], ids, learnt
 
 

@@ -81,7 +81,7 @@ def test_times_are_medians_in_turn_after_the_warm_up(monkeypatch):
         def answer(x):
             asked.append((name, len(x)))
             slow = 50 if len(asked) <= 6 else 1
-            now[0] += slow * seconds * len(x) + (0.01 if len(asked) % 40 == 7 else 0)
+            now[0] += slow * seconds * len(x)
             return x
 
         return answer
@@ -93,7 +93,7 @@ def test_times_are_medians_in_turn_after_the_warm_up(monkeypatch):
     assert found["rows_a_second"].tolist() == pytest.approx([1000.0, 500.0])
     assert found["dollars"].tolist() == pytest.approx([1.0, 2.0])  # 1,000 s at a dollar a 1,000 s
     assert [name for name, _ in asked[:6]] == ["a", "b"] * 3
-    assert found["latency_95_ms"]["a"] >= found["latency_ms"]["a"]
+    assert found["latency_95_ms"].tolist() == pytest.approx([1.0, 2.0])  # none of the slow ones
     assert found[["parameters", "on_disk", "resident", "flops", "peak"]].isna().all(axis=None)
 
 

@@ -137,6 +137,12 @@ def test_numbers_name_rows_too(tmp_path):
     batch = kd.SignalCollator(kept, id="number")(rows)
     assert batch["teacher_logits"].shape == (*batch["labels"].shape, 7)
     assert not batch["teacher_logits"].is_floating_point()  # half precision would spoil ids
+    read = signals.unpacked(batch["teacher_logits"])
+    total = read.log_probs.exp().sum(-1) + read.tail.exp()
+    counts = (batch["labels"] != -100)[:, 1:]
+    torch.testing.assert_close(
+        total[:, :-1][counts], torch.ones(int(counts.sum())), rtol=0, atol=1e-6
+    )
 
 
 def test_padded_heads_are_cut_to_the_tokens_that_exist(tmp_path):
