@@ -19,7 +19,10 @@ texts."""
 import kdlab as kd  # first: it sets how torch's threads wait
 
 import argparse
+import ctypes
+import gc
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -47,10 +50,20 @@ def options(line=None):
     return parser.parse_args(line)
 
 
+def give_back():
+    """What is free goes back to the system, where the C library can be asked to (glibc)."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
+
+
 class Growth:
     """The most that the process has grown inside, in bytes."""
 
     def __enter__(self):
+        give_back()  # else what was freed before is used again, and shows no growth
         self.process, self.over, self.most = psutil.Process(os.getpid()), threading.Event(), 0
         self.start = self._own()
         self.watch = threading.Thread(target=self._look, daemon=True)

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1", "HF_HUB_OFFLIN
 os.environ.pop("KDLAB_SCALE", None)
 
 import matplotlib
+import pytest
 from hypothesis import settings
 
 matplotlib.use("Agg")  # not by MPLBACKEND, which the kernels that some tests start would inherit
@@ -28,10 +30,14 @@ settings.register_profile("kdlab", deadline=None, derandomize=True, print_blob=T
 settings.load_profile("kdlab")
 
 
+AT_FIRST = pytest.StashKey[set]()
+
+
 def pytest_configure(config):
     """A folder for what is built once a run; the processes that pytest starts inherit its name."""
     if not hasattr(config, "workerinput"):
         os.environ["KDLAB_BUILT"] = tempfile.mkdtemp(prefix="kdlab-")
+        config.stash[AT_FIRST] = set(os.listdir(HERE.parent))
 
 
 def pytest_collection_finish():
@@ -39,6 +45,27 @@ def pytest_collection_finish():
     short training's time: transformers' trainer has all garbage collected whenever it begins."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session):
+    """A test that writes where it stands leaves its file in the reader's checkout: that fails."""
+    if hasattr(session.config, "workerinput"):
+        return
+    new = set(os.listdir(HERE.parent)) - session.config.stash[AT_FIRST]
+    left = sorted(name for name in new if not ignored(name))
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.get_terminal_writer().line(f"tests left in the checkout: {left}", red=True)
+
+
+def ignored(name):
+    """Whether git is told to pass it over, or there is no git to ask."""
+    if shutil.which("git") is None:
+        return True
+    asked = subprocess.run(
+        ["git", "check-ignore", "-q", name], cwd=HERE.parent, capture_output=True
+    )
+    return asked.returncode != 1  # 128: not a repository
 
 
 def pytest_unconfigure(config):

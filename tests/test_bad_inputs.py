@@ -23,6 +23,15 @@ from tokenizers import Tokenizer, models
 import kdlab as kd
 from kdlab.teachers.api import Answer
 
+
+@pytest.fixture(autouse=True, scope="module")
+def elsewhere(tmp_path_factory):
+    """What a function writes under a name it is given stays out of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+
+
 OWN = (TypeError, ValueError, FileNotFoundError, ImportError, RuntimeError, ConnectionError)
 BAD = {
     "None": None,

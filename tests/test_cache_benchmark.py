@@ -29,12 +29,13 @@ def test_bytes_a_token_are_those_of_k_numbers_and_do_not_grow(tmp_path):
     assert set(pd.read_csv(out)["texts"]) == {"web", "mail"} and len(pd.read_csv(out)) == 8
 
 
-def test_growth_is_what_was_held_at_most():
-    with bench.Growth() as grown:
-        held = torch.ones(8_000_000)  # 32 MB
-        time.sleep(0.1)
-        del held
-    assert 25e6 < grown.most < 60e6
+def test_growth_is_what_was_held_at_most_also_where_memory_is_used_again():
+    for _ in range(3):  # after the first, the C library keeps what is freed, and hands it out again
+        with bench.Growth() as grown:
+            held = torch.ones(7_000_000)  # 28 MB
+            time.sleep(0.2)
+            del held
+        assert 25e6 < grown.most < 60e6
 
 
 def test_too_many_tokens_are_told(tmp_path):
