@@ -8,23 +8,17 @@ unpickled."""
 import hashlib
 import json
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-MANIFEST, FORMAT, LOCK = "manifest.json", "kdlab cache 1", ".lock"
-LENGTHS = (
-    ".lengths"  # what the lengths of rows of any length are called, beside the rows themselves
-)
+from kdlab.teachers.cache_build import fill, leftovers
+from kdlab.teachers.cache_files import LENGTHS, begun, check_file, digest, read_manifest, sound
 
 
 def build(
@@ -44,8 +38,12 @@ def build(
     teacher's and the data's fingerprint, temperature, k. → `Cache`. Whole shards that are there are
     verified and kept, the others computed. ValueError, with nothing touched, where the directory
     holds other settings (it names them), other ids or other files. An exception in `produce` or a
-    full disk leaves the shards before it. Where another process or thread builds in the directory,
-    this one says so in a warning, waits for its end, and finds its shards there.
+    full disk leaves the shards before it.
+
+    Several processes or threads that call this with the same arguments share the work, as ranks of
+    a launch do: each takes the next shard that nobody has, and at the end waits for those that
+    others have, or makes them where their builder has died. So `shard` is also the piece of work
+    that one of them takes. On a disk without locks it warns, and one alone may build.
 
     >>> import tempfile
     >>> teacher = torch.nn.Linear(1, 3)
@@ -66,47 +64,15 @@ def build(
             "build: ids must be unique and at least one, got"
             f" {f'{twice[0]!r} twice' if ids else 'none'}"
         )
-    plan = {"about": _plain("build", about), "ids": _digest(ids), "count": len(ids), "shard": shard}
-    held = _held(path, plan)
-    whole = len(held["shards"]) == len(range(0, len(ids), shard)) and not _leftovers(path)
+    plan = {"about": _plain("build", about), "ids": digest(ids), "count": len(ids), "shard": shard}
+    shards = begun(path, plan)["shards"]
+    damaged = [record["file"] for record in shards if not sound(path, record)]
+    missing = len(range(0, len(ids), shard)) - len(shards)
     # one that is finished is only read: any number of processes at once, and where nobody may write
-    if not whole or not all(_sound(path, record) for record in held["shards"]):
+    if missing or damaged or leftovers(path):
         path.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
-            _fill(path, ids, produce, plan)
+        fill(path, ids, produce, plan, damaged)
     return Cache(path, about)
-
-
-def _fill(path, ids, produce, plan):
-    """Compute and write the shards that are not there."""
-    held = _held(path, plan)  # once more: another may have built here meanwhile
-    for left in _leftovers(path):
-        left.unlink()
-    kept = {record["file"]: record for record in held["shards"] if _sound(path, record)}
-    rows = held["rows"] if kept else None
-    if not (path / MANIFEST).exists():
-        # first of all files: from here on the directory is ours
-        write_manifest(path, plan, rows, kept)
-    for number, first in enumerate(range(0, len(ids), plan["shard"])):
-        file, part = f"shard-{number:05d}.safetensors", ids[first : first + plan["shard"]]
-        if file in kept:
-            continue
-        with torch.no_grad():
-            tensors, shapes = _checked(produce(list(part)), len(part))
-        if rows not in (None, shapes):
-            raise ValueError(
-                f"build: produce must return the same rows each time, {rows}, got {shapes} for"
-                f" {file}"
-            )
-        rows, data = shapes, save(tensors)
-        _write(path / file, data)
-        kept[file] = {
-            "file": file,
-            "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "ids": part,
-        }
-        write_manifest(path, plan, rows, kept)
 
 
 class Cache:
@@ -128,7 +94,7 @@ class Cache:
 
     def __init__(self, path: str | os.PathLike, about: dict[str, Any]) -> None:
         self.path = Path(path)
-        held = _read(self.path, _plain("Cache", about), "Cache")
+        held = read_manifest(self.path, _plain("Cache", about), "Cache")
         self._rows, self._shards = held["rows"], held["shards"]
         self.about, self.names = held["about"], list(held["rows"] or ())
         self.ids = [i for record in self._shards for i in record["ids"]]
@@ -138,7 +104,7 @@ class Cache:
                 "kdlab.teachers.cache.build again, which goes on from there"
             )
         for record in self._shards:
-            _check_file(self.path, record, whole=False)
+            check_file(self.path, record, whole=False)
         self.nbytes = sum(record["bytes"] for record in self._shards)
         self._places = {
             i: (n, at)
@@ -183,7 +149,7 @@ class Cache:
 
     def _shard(self, number):
         if number not in self._opened:
-            _check_file(self.path, self._shards[number])
+            check_file(self.path, self._shards[number])
             with safe_open(self.path / self._shards[number]["file"], "pt") as file:
                 # mapped, not read
                 opened = {name: file.get_tensor(name) for name in file.keys()}
@@ -249,178 +215,3 @@ def _plain(name, about):
         raise TypeError(
             f"{name}: about must hold JSON values (numbers, strings, lists): {error}"
         ) from None
-
-
-def _digest(value):
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _held(path, plan):
-    """What the directory holds of a plan; or the error that says what it holds instead."""
-    # listed before the manifest is looked for: in a build that is first of all files, and it stays
-    others = [p.name for p in path.iterdir()] if path.exists() else []
-    if not (path / MANIFEST).exists():
-        if others := sorted({*others} - {LOCK, MANIFEST + ".partial"}):
-            raise ValueError(
-                f"build: path {path} holds {others[:4]}; expected a new directory or a cache"
-            )
-        return {"rows": None, "shards": []}
-    held = _read(path, plan["about"], "build")
-    if changed := [key for key in ("ids", "count", "shard") if held[key] != plan[key]]:
-        raise ValueError(
-            f"build: {changed} must be those of {path}, which holds {held['count']} "
-            f"ids by {held['shard']} a shard, got {plan['count']} by {plan['shard']}; "
-            "take another directory"
-        )
-    return held
-
-
-def _leftovers(path):
-    return [*path.glob("shard-*.partial"), *path.glob(MANIFEST + ".partial")]
-
-
-@contextmanager
-def _alone(path):
-    """Keep other builds out of a directory, by a lock that the system takes from the dead."""
-    lock = FileLock(path / LOCK)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            warnings.warn(
-                f"build: another build is at work in {path}; waiting for its end", stacklevel=4
-            )
-            lock.acquire()
-    except OSError as error:  # nobody may write here, or the disk knows no locks
-        warnings.warn(
-            f"build: {path} can't be locked ({error}); let one process build there at a time",
-            stacklevel=4,
-        )
-        lock = None
-    try:
-        yield
-    finally:
-        if lock:
-            # while it is held: who waits for it sees that it is gone and makes a new one
-            with suppress(OSError):  # Windows removes no open file; then it stays, and does no harm
-                (path / LOCK).unlink()
-            lock.release()
-
-
-def _checked(found, n):
-    """What produce returned, on the CPU and each in memory of its own, with {name: [type, shape of
-    a row]}, None for a length; or the error that says what came."""
-    if not isinstance(found, dict) or not found or not all(map(_are_rows, found.values())):
-        raise TypeError(
-            "build: produce must return a dictionary of tensors, or of lists of tensors, got "
-            f"{type(found).__name__}"
-        )
-    if wrong := {
-        name: tuple(rows.shape) if torch.is_tensor(rows) else f"a list of {len(rows)}"
-        for name, rows in found.items()
-        if (rows.shape[:1] != (n,) if torch.is_tensor(rows) else len(rows) != n)
-    }:
-        raise ValueError(
-            f"build: produce must return one row for each of the {n} ids it is given, got {wrong}"
-        )
-    tensors, shapes = {}, {}
-    for name, rows in found.items():
-        shape: list = []
-        if not torch.is_tensor(rows):
-            kinds = {(row.dtype, tuple(row.shape[1:])) for row in rows if row.ndim}
-            if len(kinds) != 1 or not all(row.ndim for row in rows) or name + LENGTHS in found:
-                raise ValueError(
-                    f"build: produce must return rows (L, ...) of one type that differ in L alone, "
-                    f"got for {name!r} {sorted({(str(r.dtype), tuple(r.shape)) for r in rows})}"
-                )
-            shape, tensors[name + LENGTHS] = [None], torch.tensor([len(row) for row in rows])
-            rows = torch.cat([row.detach().cpu() for row in rows])
-        tensors[name] = rows.detach().cpu().clone(memory_format=torch.contiguous_format)
-        shapes[name] = [str(rows.dtype).removeprefix("torch."), [*shape, *rows.shape[1:]]]
-    return tensors, shapes
-
-
-def _are_rows(rows):
-    return torch.is_tensor(rows) or (
-        isinstance(rows, (list, tuple)) and bool(rows) and all(map(torch.is_tensor, rows))
-    )
-
-
-def _write(file, data):
-    """Write bytes to a file beside it, then move that into its place in one step."""
-    partial = file.with_name(file.name + ".partial")
-    try:
-        with open(partial, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_manifest(path, plan, rows, kept):
-    """Say in the directory what the cache is made of and which shards are there."""
-    held = {"format": FORMAT, **plan, "rows": rows, "shards": [kept[file] for file in sorted(kept)]}
-    _write(path / MANIFEST, json.dumps(held | {"key": _digest(held)}).encode())
-
-
-def _read(path, about, name):
-    """The manifest of a cache made with these settings; or the error that says what the file is
-    instead."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{name}: {file} is missing; expected a directory that kdlab.teachers.cache.build"
-            " filled"
-        )
-    try:
-        held = json.loads(file.read_bytes())
-        whole = held.pop("key") == _digest(held) and held["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise ValueError(
-            f"{name}: {file} is no manifest of a cache, or was changed since it was written"
-        )
-    here, there = about, held["about"]
-    if differ := [
-        k for k in sorted(here | there) if k not in here or k not in there or here[k] != there[k]
-    ]:
-        values = "; ".join(
-            f"{k} is {there.get(k, 'not set')!r} there, {here.get(k, 'not set')!r} here"
-            for k in differ
-        )
-        raise ValueError(f"{name}: about must be what {path} was made with, but {values}")
-    return held
-
-
-def _check_file(path, record, whole=True):
-    """Raise the error that says what is wrong with a shard's file; whole: also by its SHA-256."""
-    file = path / record["file"]
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"Cache: {file} is missing; kdlab.teachers.cache.build makes it again"
-        )
-    if (size := file.stat().st_size) != record["bytes"]:
-        raise ValueError(
-            f"Cache: {file} has {size} bytes, expected {record['bytes']}: truncated or another's; "
-            "kdlab.teachers.cache.build makes it again"
-        )
-    if not whole:
-        return
-    with open(file, "rb") as data:
-        if hashlib.file_digest(data, "sha256").hexdigest() != record["sha256"]:
-            raise ValueError(
-                f"Cache: {file} is corrupted or another's, its SHA-256 differs; "
-                "kdlab.teachers.cache.build makes it again"
-            )
-
-
-def _sound(path, record):
-    """True where a shard's file is as it was written."""
-    try:
-        _check_file(path, record)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
