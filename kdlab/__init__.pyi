@@ -104,8 +104,8 @@ from .teachers.outputs import shuffle_wrong_classes as shuffle_wrong_classes
 from .teachers.prompted import Prompted as Prompted
 from .teachers.rationales import Rationales as Rationales
 from .teachers.server import serve as serve
-from .teachers.signals import SignalCollator as SignalCollator
-from .teachers.signals import TopKLoss as TopKLoss
+from .teachers.signals_taught import SignalCollator as SignalCollator
+from .teachers.signals_taught import TopKLoss as TopKLoss
 from .training.config import DistillationConfig as DistillationConfig
 from .training.fit import fit as fit
 from .training.generate import OnPolicy as OnPolicy

@@ -28,7 +28,7 @@ from kdlab.losses.kd import (
 from kdlab.losses.protocol import Objective
 from kdlab.students.limits import positions
 from kdlab.students.pretrained import load_pretrained
-from kdlab.teachers.signals import SignalCollator
+from kdlab.teachers.signals_taught import SignalCollator
 from kdlab.training import trainer_checks as checks
 from kdlab.training.config import (
     FUSED,

@@ -8,7 +8,7 @@ from kdlab.data.rows import PACKING
 from kdlab.losses.hidden import HiddenLoss
 from kdlab.losses.kd import SquaredError
 from kdlab.losses.protocol import Objective
-from kdlab.teachers.signals import SignalCollator, TopKLoss
+from kdlab.teachers.signals_taught import SignalCollator, TopKLoss
 
 
 def problem(core):
