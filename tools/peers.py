@@ -1,4 +1,5 @@
-"""Other libraries' losses beside ours: tests/test_peers.py in a small environment of its own.
+"""Other libraries beside ours, in a small environment of their own: tests/test_peers.py has their
+losses, tests/test_on_policy_trl.py TRL's trainer in examples/on_policy_trl.py.
 
 build/peers borrows the packages of this interpreter and adds those of tools/peers.txt, so that
 what TRL and Liger ask for never changes the course's own environment. Without a registry to get
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "peers"
 PEERS = ROOT / "tools" / "peers.txt"
+TESTS = ["tests/test_peers.py", "tests/test_on_policy_trl.py"]
 PYTHON = PLACE / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # what pip says when no registry answers
 UNREACHABLE = re.compile(
@@ -67,7 +69,7 @@ def main():
             print("peers: error, pip could not install what tools/peers.txt names")
             return status
         stamp.write_text(wanted(), encoding="utf-8")
-    tests = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", "tests/test_peers.py"]
+    tests = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *TESTS]
     return subprocess.run(tests, cwd=ROOT).returncode
 
 
