@@ -5,7 +5,8 @@
 
 Both are names of data/teachers, directories or hub ids, such as HuggingFaceTB/SmolLM2-135M and
 -360M. --help lists the rest: the loss (--divergence, --alpha, --temperature), on-policy batches,
-and all of TrainingArguments. On several GPUs: accelerate launch examples/distil_lm.py …
+and all of TrainingArguments. On several GPUs or nodes: accelerate launch with a file of
+examples/launch, which has plain data parallel, FSDP and Slurm.
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ def main(line=None):
     """Train as the command line says; returns the trainer, its model saved."""
     parser = HfArgumentParser((Script, kd.DistillationConfig))
     script, config = parser.parse_args_into_dataclasses(line)
+    config.eval_on_start = True  # and not before train, which is what shards the student (FSDP)
     student, tokenizer = kd.language_model(script.student, dtype=torch.float32)
 
     def tokens(texts):
@@ -49,11 +51,12 @@ def main(line=None):
         eval_dataset=tokens(texts["test"]),
         processing_class=tokenizer,
     )
-    before = trainer.evaluate()
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    after = trainer.evaluate()
+    trainer.evaluate()
     trainer.save_model()
-    print(f"perplexity {before['eval_perplexity']:.1f} → {after['eval_perplexity']:.1f}")
+    if trainer.is_world_process_zero():
+        found = [x["eval_perplexity"] for x in trainer.state.log_history if "eval_loss" in x]
+        print(f"perplexity {found[0]:.1f} → {found[-1]:.1f}")
     return trainer
 
 
