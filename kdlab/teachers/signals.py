@@ -1,8 +1,8 @@
 """What a teacher says of every learnt token, on disk once, joined to the rows by their ids.
 
-Signals are rows of the teacher's k likeliest tokens (`kdlab.teachers.sparse.TopK`), one for each
-token of a text that is learnt, in a cache (`kdlab.teachers.cache`). A teacher that one can run
-fills it, or the answers of one behind an API. `kdlab.teachers.signals_taught` teaches them.
+Signals are rows of the teacher's k likeliest tokens (`kdlab.teachers.sparse.TopK`) or of k drawn
+from it, one for each token of a text that is learnt, in a cache. A teacher that one can run fills
+it, or the answers of one behind an API. `kdlab.teachers.signals_taught` teaches them.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from kdlab.losses.divergences import FLOOR, log_softmax
 from kdlab.students.limits import positions
 from kdlab.teachers.api import Answer, to_ids, to_top_k
 from kdlab.teachers.cache import Cache, build, fingerprint_model, fingerprint_tensors
-from kdlab.teachers.sparse import TopK, top_k
+from kdlab.teachers.cache_files import digest
+from kdlab.teachers.sparse import TopK, counted, sample, top_k
 
 SHORT = 2**16  # a vocabulary up to here: an id takes two bytes
 
@@ -36,6 +37,8 @@ def from_teacher(
     label: str = "labels",
     batch: int = 8,
     shard: int = 1024,
+    sampled: bool = False,
+    seed: int = 0,
 ) -> Cache:
     """Run a language model over texts once, and keep its k likeliest tokens of each learnt place.
 
@@ -46,6 +49,13 @@ def from_teacher(
     softmax(logits / temperature), in half precision: 4 k + 6 bytes a token for a vocabulary of up
     to 65,536, else 6 k + 6. → `Cache`, for a `SignalCollator`. Errors as of
     `kdlab.teachers.cache.build`: other rows, another teacher, k or temperature are not mixed up.
+    Several processes that call it share the work.
+
+    sampled: k tokens drawn with replacement from the teacher instead, each kept once with its share
+    of the draws. On average over draws the forward KL then teaches what the whole vocabulary would,
+    as the k likeliest do not; `TopKLoss` takes no other divergence with them. seed: a row's draws
+    depend on it and on the row's id alone, not on the batch (but for the rounding of the teacher's
+    numbers there). Source: Anshumann et al. 2025, arXiv:2503.16870.
 
     >>> import tempfile
     >>> from kdlab import language_model
@@ -74,24 +84,32 @@ def from_teacher(
             f"{name}: rows must fit the teacher's {room} positions, got a text of {longest} tokens"
         )
     texts = {str(i): torch.cat(parts) for i, parts in enumerate(found.values())}
+    instance(name, "sampled", sampled, bool)
+    # caches of the k likeliest are as they were before there were draws
+    drawn = {"kind": "draws from a teacher", "sampled": True, "seed": whole(name, "seed", seed)}
     about = {
         "kind": "top k of a teacher",
         "teacher": fingerprint_model(teacher),
         "rows": fingerprint_tensors(texts),
         "k": whole(name, "k", k, least=1),
         "temperature": temperature,
-    }
+    } | (drawn if sampled else {})
     home = next(teacher.parameters()).device
 
     def produce(ids):
         said = []
         with evaluating(teacher):
             for first in range(0, len(ids), batch):
-                some = [found[key] for key in ids[first : first + batch]]
+                keys = ids[first : first + batch]
+                some = [found[key] for key in keys]
                 asked = Collator(side="right")([{"input_ids": x} for x, _ in some])
                 answer = teacher(**{key: x.to(home) for key, x in asked.items()}).logits
-                for (x, learnt), logits in zip(some, answer, strict=True):
-                    kept = top_k(logits[: len(x) - 1][learnt[1:].to(home)], k, temperature)
+                for key, (x, learnt), logits in zip(keys, some, answer, strict=True):
+                    learning = logits[: len(x) - 1][learnt[1:].to(home)]
+                    if sampled:
+                        kept = _drawn(learning, k, temperature, [seed, key])
+                    else:
+                        kept = top_k(learning, k, temperature)
                     said.append((x[1:][learnt[1:]], kept))
         return _stored(said, answer.shape[-1])
 
@@ -201,11 +219,11 @@ def packed(kept: TopK) -> Tensor:
     return torch.cat([kept.indices.int(), numbers.contiguous().view(torch.int32)], -1)
 
 
-def unpacked(numbers: Tensor, temperature: float = 1.0) -> TopK:
-    """The inverse of `packed`."""
+def unpacked(numbers: Tensor, temperature: float = 1.0, sampled: bool = False) -> TopK:
+    """The inverse of `packed`; temperature and sampled are those of the signals."""
     k = numbers.shape[-1] // 2
     log_p = numbers[..., k:].contiguous().view(torch.float32)
-    return TopK(numbers[..., :k], log_p[..., :-1], log_p[..., -1], temperature)
+    return TopK(numbers[..., :k], log_p[..., :-1], log_p[..., -1], temperature, sampled)
 
 
 def read_rows(name, rows, id, label):
@@ -229,6 +247,14 @@ def read_rows(name, rows, id, label):
         yield row[id], ids, learnt
 
 
+def _drawn(logits, k, temperature, source):
+    """k draws a row (n, V) as a `TopK`; the same for the same source, a JSON value."""
+    if k > (V := logits.shape[-1]):
+        raise ValueError(f"from_teacher: k must be a whole number from 1 to V = {V}, got {k}")
+    generator = torch.Generator(logits.device).manual_seed(int(digest(source)[:15], 16))
+    return counted(sample(logits, k, temperature, generator=generator), V)
+
+
 def _stored(said, width):
     """[(tokens, TopK)], one a text, as the cache keeps them: ragged, in half precision."""
     kind = torch.uint16 if width <= SHORT else torch.int32
@@ -240,11 +266,11 @@ def _stored(said, width):
     }
 
 
-def restored(one, temperature):
+def restored(one, temperature, sampled=False):
     """A text's rows in the cache as a `TopK` (n, k), of sum 1 again: half precision rounds."""
     log_p = torch.cat([one["log_probs"], one["tail"][:, None]], -1).float().clamp_min(FLOOR)
     log_p = log_softmax(log_p)
-    return TopK(one["indices"].int(), log_p[:, :-1], log_p[:, -1], temperature)
+    return TopK(one["indices"].int(), log_p[:, :-1], log_p[:, -1], temperature, sampled)
 
 
 def _said(answer, tokenizer):

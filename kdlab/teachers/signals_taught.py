@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlab.base.arguments import instance, text
 from kdlab.data.rows import Collator
-from kdlab.losses.divergences import reduce_rows
+from kdlab.losses.divergences import forward_kl, reduce_rows
 from kdlab.losses.kd import TokenLoss, check_labels
 from kdlab.teachers.cache import Cache
 from kdlab.teachers.signals import packed, read_rows, restored, unpacked
@@ -62,6 +62,7 @@ class SignalCollator:
         self.collator = Collator(label=label) if collator is None else collator
         self.tokenizer = getattr(self.collator, "tokenizer", None)
         self.temperature = held["temperature"]
+        self.sampled = held.get("sampled", False)
 
     def __call__(self, rows: list) -> dict[str, Tensor]:
         rows = [dict(row) for row in rows]
@@ -106,7 +107,8 @@ class TopKLoss(TokenLoss):
 
     D is over k + 1 outcomes, each token that the teacher tells and "something else" (`TopK`), so at
     most what it is over the whole vocabulary. divergence: a function of kdlab.losses.divergences,
-    options its own. temperature: the T that the signals were made at; scale "T2" or "none".
+    options its own; of draws (`sampled`) the forward KL alone, the only one whose gradient is then
+    right on average. temperature: the T that the signals were made at; scale "T2" or "none".
     For a `DistillationTrainer` whose data_collator is a `SignalCollator`. Called by hand with
     student_logits (..., V), a `TopK` of the same rows, and labels (...), already shifted.
 
@@ -119,6 +121,11 @@ class TopKLoss(TokenLoss):
     """
 
     one_vocabulary = False  # k and the rest face V logits
+
+    @property
+    def takes_draws(self) -> bool:
+        """Whether its gradient is linear in the teacher's probabilities, so right in the mean."""
+        return self.divergence is forward_kl
 
     def soft(
         self,
@@ -147,6 +154,11 @@ class TopKLoss(TokenLoss):
             raise ValueError(
                 f"{name}: teacher_logits must be made at the temperature {self.temperature}, got "
                 f"{teacher_logits.temperature}"
+            )
+        if teacher_logits.sampled and not self.takes_draws:
+            raise ValueError(
+                f"{name}: divergence must be forward_kl where the teacher's tokens were drawn, got "
+                f"{getattr(self.divergence, '__name__', self.divergence)}"
             )
         *rows, width = student_logits.shape
         labels = check_labels(name, labels, rows, width, mask)

@@ -116,7 +116,7 @@ class TopK:
 
     indices: (..., k). log_probs: (..., k), under the full softmax at T, so that they sum to less
     than 1. tail: (...), the log-mass of all other tokens. temperature: T, at which the student is
-    softened too.
+    softened too. sampled: the k are draws (`counted`), right on average with the forward KL alone.
 
     >>> teacher = TopK(torch.tensor([[1]]), torch.tensor([[0.5]]).log(), torch.tensor([0.5]).log())
     >>> round(teacher.forward_kl(torch.zeros(1, 4)).item(), 4)  # ½ log(½ / ¼) + ½ log(½ / ¾)
@@ -127,6 +127,7 @@ class TopK:
     log_probs: torch.Tensor
     tail: torch.Tensor
     temperature: float = 1.0
+    sampled: bool = False
 
     def __post_init__(self):
         check_temperature("TopK", self.temperature)
@@ -296,6 +297,46 @@ def sample(
     # the teacher as its own proposal: p / r is exactly 1, without rounding
     ratio = 1.0 if proposal_temperature == 1 else (log_p - log_r).gather(-1, indices).exp()
     return Samples(indices, torch.full_like(indices, 1 / n, dtype=log_p.dtype) * ratio, temperature)
+
+
+def counted(drawn: Samples, V: int) -> TopK:
+    """Draws as the distribution that they are: each token once, (..., n) → `TopK` (..., n).
+
+        p̂(v) = (how often v was drawn) / n,   E[p̂] = p
+
+    drawn: of `sample` with its proposal_temperature at 1. V: the vocabulary, at least n. Those most
+    drawn come first; the places that are over hold tokens that were not drawn, of probability 0, as
+    is the tail. The gradient of the forward KL is linear in p̂, so over draws it is the one over the
+    whole vocabulary (its value is not: draws are less spread than p). Other divergences aren't
+    linear. ValueError for weights that differ, or V below n. Source: Anshumann et al. 2025, Random
+    Sampling Knowledge Distillation.
+
+    >>> kept = counted(Samples(torch.tensor([3, 0, 3, 3]), torch.full((4,), 0.25)), V=5)
+    >>> kept.indices, kept.log_probs.exp()
+    (tensor([3, 0, 1, 2]), tensor([0.7500, 0.2500, 0.0000, 0.0000]))
+    """
+    n = drawn.indices.shape[-1]
+    if n > V:
+        raise ValueError(f"counted: V must be at least the {n} draws a row, got {V}")
+    if not torch.allclose(drawn.weights, torch.full_like(drawn.weights, 1 / n)):
+        raise ValueError(
+            "counted: drawn must be drawn from the teacher itself (proposal_temperature 1), got "
+            "weights that differ"
+        )
+    ids, place = drawn.indices.sort(-1).values, torch.arange(n, device=drawn.indices.device)
+    first = torch.searchsorted(ids, ids)
+    counts = torch.where(first == place, torch.searchsorted(ids, ids, right=True) - first, 0)
+    counts, order = counts.sort(dim=-1, descending=True, stable=True)
+    # of any 2 n tokens, or of all, enough were not drawn
+    among = min(V, 2 * n)
+    was = torch.zeros(*ids.shape[:-1], among + 1, dtype=torch.bool, device=ids.device)
+    was = was.scatter(-1, ids.clamp_max(among), True)[..., :among]
+    others = was.byte().argsort(dim=-1, stable=True)
+    over = (place - (counts > 0).sum(-1, keepdim=True)).clamp_min(0)
+    indices = torch.where(counts > 0, ids.gather(-1, order), others.gather(-1, over))
+    log_probs = (counts.to(drawn.weights) / n).log().clamp_min(FLOOR)
+    tail = torch.full_like(log_probs[..., 0], FLOOR)
+    return TopK(indices, log_probs, tail, drawn.temperature, sampled=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,6 +133,13 @@ def check_signals(objective, collator, on_policy):
             f"at the temperature of the signals, {collator.temperature:g}",
             f"{objective.temperature:g}",
         )
+    if kept and collator.sampled and not objective.takes_draws:
+        _refuse(
+            "objective",
+            "kd.TopKLoss with divergence=kd.forward_kl for signals that were sampled, whose mean "
+            "no other divergence follows",
+            _named(objective.divergence),
+        )
     if kept and on_policy is not None:
         _refuse("on_policy", "None where signals on disk teach, which know no new text", on_policy)
 

@@ -50,6 +50,8 @@ def test_what_is_on_disk_is_not_taken_for_something_else(tmp_path):
         ([{"id": 1, "input_ids": [1] * 40}], {}, "teacher's 24 positions, got a text of 40"),
         (ROWS, {"k": 0}, "k must be a whole number"),
         (ROWS, {"k": V + 1}, "k must be a whole number from 1 to V = 32"),
+        (ROWS, {"k": V + 1, "sampled": True}, "k must be a whole number from 1 to V = 32, got 33"),
+        (ROWS, {"sampled": True, "seed": -1}, "seed must be a whole number of at least 0, got -1"),
         (ROWS, {"temperature": 0}, "temperature must be"),
         (ROWS, {"batch": 0}, "batch must be"),
     ],
@@ -58,6 +60,37 @@ def test_what_cannot_be_kept_is_told(rows, options, words, tmp_path):
     teacher = llama(4, max_position_embeddings=24)
     with pytest.raises(ValueError, match=words):
         signals.from_teacher(tmp_path / "c", teacher, rows, **{"k": 3} | options)
+
+
+# --- draws ---
+
+
+def test_draws_are_the_same_in_any_batch_shard_and_order(tmp_path):
+    def kept(name, rows=ROWS, seed=0, **how):
+        found = signals.from_teacher(
+            tmp_path / name, TEACHER, rows, k=5, sampled=True, seed=seed, **how
+        )
+        return [found[[row["id"]]]["indices"][0].tolist() for row in ROWS]
+
+    one = kept("one", batch=1, shard=2)
+    assert one == kept("two", batch=4) == kept("three", ROWS[::-1], batch=9, shard=4)
+    assert one != kept("four", seed=1)
+    with pytest.raises(ValueError, match="about must be what .*seed is 0 there, 1 here"):
+        kept("one", seed=1, shard=2)
+    with pytest.raises(ValueError, match="sampled is True there, 'not set' here"):
+        signals.from_teacher(tmp_path / "one", TEACHER, ROWS, k=5, shard=2)
+
+
+def test_draws_are_kept_once_each_with_their_shares(tmp_path):
+    kept = signals.from_teacher(tmp_path / "c", TEACHER, ROWS, k=5, sampled=True)
+    for row in ROWS:
+        tokens, _ = by_hand(TEACHER, row, 5)
+        found = {name: parts[0] for name, parts in kept[[row["id"]]].items()}
+        assert found["tokens"].tolist() == tokens.tolist()
+        p = found["log_probs"].float().exp()
+        torch.testing.assert_close(p * 5, (p * 5).round(), rtol=0, atol=5e-3)
+        torch.testing.assert_close(p.sum(-1), torch.ones(len(p)), rtol=0, atol=2e-3)
+        assert all(len(set(ids)) == 5 for ids in found["indices"].int().tolist())
 
 
 # --- a teacher behind an API ---

@@ -11,7 +11,7 @@ import kdlab as kd
 from kdlab.data.rows import Collator
 from kdlab.teachers import signals
 from kdlab.teachers.cache import build
-from kdlab.teachers.sparse import top_k
+from kdlab.teachers.sparse import counted, sample, top_k
 from kdlab.training.trainer import DistillationTrainer
 from tests.signals import ROWS, TEACHER, by_hand
 from tests.trainers import V, arguments, llama, texts, weights
@@ -80,6 +80,51 @@ def test_the_few_teach_by_the_formula(divergence, tmp_path):
     (total / count).backward()
     for name, p in student.named_parameters():
         torch.testing.assert_close(disk[name], p.detach() - 0.5 * p.grad, rtol=0, atol=5e-4)
+
+
+def test_draws_teach_on_average_as_the_whole_vocabulary_and_the_likeliest_do_not(tmp_path):
+    """The gradient on the student's logits, over many rows of one text: each has its own draws."""
+    ids, k, count = [1, 2, 3, 4], 4, 400
+    rows = [{"id": i, "input_ids": ids, "labels": ids} for i in range(count)]
+    torch.manual_seed(0)
+    logits = torch.randn(3, V)
+
+    def gradients(sampled):
+        made = dict(k=k, temperature=2.0, sampled=sampled)
+        kept = signals.from_teacher(tmp_path / str(sampled), TEACHER, rows, **made)
+        batch = kd.SignalCollator(kept)(rows)
+        student = logits.expand(count, 3, V).clone().requires_grad_()
+        teacher, labels = batch["teacher_logits"][:, :-1], batch["labels"][:, 1:]
+        loss = kd.TopKLoss(temperature=2.0).rows(student, teacher, labels)["loss"]
+        return torch.autograd.grad(loss.sum(), student)[0]
+
+    with torch.no_grad():
+        p = (TEACHER(torch.tensor([ids])).logits[0, :3] / 2).softmax(-1)
+    full = 2 * ((logits / 2).softmax(-1) - p).float()  # T² · (q − p) / T
+    drawn = gradients(True)
+    error = drawn.std(0) / count**0.5
+    often = count * k * p > 5  # else the standard error is none
+    apart, of_top_k = (
+        ((grads.mean(0) - full) / error).abs()[often] for grads in (drawn, gradients(False))
+    )
+    assert len(apart) > 50
+    assert (apart < 3).float().mean() > 0.97 and apart.square().mean() < 1.5
+    assert (of_top_k > 3).float().mean() > 0.3 and of_top_k.square().mean() > 9
+
+
+def test_draws_are_for_the_forward_kl_alone(tmp_path):
+    kept = signals.from_teacher(tmp_path / "c", TEACHER, ROWS, k=3, sampled=True)
+    told = dict(train_dataset=ROWS, data_collator=kd.SignalCollator(kept))
+    args = arguments(tmp_path)
+    for wrong in (kd.TopKLoss(kd.reverse_kl), kd.TopKLoss(kd.jsd, beta=0.1)):
+        with pytest.raises(ValueError, match="objective: .*=kd.forward_kl .*got (rev|jsd)"):
+            DistillationTrainer(llama(4), args, objective=wrong, **told)
+    DistillationTrainer(llama(4), args, objective=kd.TopKLoss(alpha=0.5), **told)
+    drawn = counted(sample(torch.randn(2, 9), 3), 9)
+    labels = torch.tensor([1, 2])
+    with pytest.raises(ValueError, match="TopKLoss: divergence must be forward_kl .*got jsd"):
+        kd.TopKLoss(kd.jsd)(torch.randn(2, 9), drawn, labels)
+    assert kd.TopKLoss()(torch.randn(2, 9), drawn, labels) > 0
 
 
 def test_a_loss_by_hand_is_topks_own():

@@ -14,7 +14,7 @@ from torch import nn
 from kdlab import forward_kl, jsd, reverse_kl
 from kdlab.losses import divergences
 from kdlab.teachers.cache import build
-from kdlab.teachers.sparse import Head, Samples, TopK, log_tail, sample, top_k
+from kdlab.teachers.sparse import Head, Samples, TopK, counted, log_tail, sample, top_k
 
 LM = Path(__file__).parents[2] / "data" / "teachers" / "topics_lm"
 EVERY = ("forward_kl", "reverse_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "tvd")
@@ -360,3 +360,29 @@ Z, Y = torch.zeros(2, 5), top_k(torch.zeros(2, 5), 3)
 def test_what_does_not_fit_is_told(act, error, words):
     with pytest.raises(error, match=words):
         act()
+
+
+# --- draws as a distribution ---
+
+
+@given(st.integers(1, 9), st.integers(0, 12), st.integers(0, 2**31))
+def test_counted_draws_are_their_shares_and_tokens_that_were_not_drawn(n, more, seed):
+    V = n + more
+    g = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(0, V, (2, 3, n), generator=g)
+    kept = counted(Samples(drawn, torch.full(drawn.shape, 1 / n), 2.0), V)
+    assert kept.sampled and kept.temperature == 2.0 and (kept.tail.exp() == 0).all()
+    shares = torch.zeros(2, 3, V).scatter(-1, kept.indices, kept.log_probs.exp())
+    wanted = torch.stack([torch.bincount(row, minlength=V) for row in drawn.reshape(6, n)]) / n
+    torch.testing.assert_close(shares.reshape(6, V), wanted)
+    for row in kept.indices.reshape(6, n).tolist():
+        assert len(set(row)) == n and 0 <= min(row) <= max(row) < V
+
+
+def test_counted_wants_even_draws_and_room_for_all():
+    even = Samples(torch.zeros(1, 4, dtype=torch.long), torch.full((1, 4), 0.25))
+    with pytest.raises(ValueError, match="V must be at least the 4 draws a row, got 3"):
+        counted(even, 3)
+    skewed = sample(torch.randn(3, 9), 4, proposal_temperature=2.0)
+    with pytest.raises(ValueError, match="drawn must be drawn from the teacher itself"):
+        counted(skewed, 9)
