@@ -149,6 +149,35 @@ def losses(trainer):
     return [line[key] for line in trainer.state.log_history for key in of if key in line]
 
 
+def with_hidden(folder, size, checkpoint=None):
+    """The losses of 4 steps on logits and hidden layers, whose projectors are trained along."""
+    student, tokenizer = kd.language_model("docs_base", dtype=torch.float32)
+    ids = tokenizer(kd.plain_text("web")["train"][:64], truncation=True, max_length=32)["input_ids"]
+    torch.manual_seed(0)  # of the projectors
+    trainer = kd.DistillationTrainer(
+        student,
+        kd.DistillationConfig(
+            str(folder),
+            max_steps=4,
+            save_strategy="steps",
+            save_steps=2,
+            logging_steps=1,
+            learning_rate=2e-3,
+            per_device_train_batch_size=size,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        teacher=kd.language_model("docs_lm")[0],
+        hidden=kd.LayerMap([(0, 1), (1, 3)], attention=0),
+        train_dataset=[{"input_ids": row, "labels": row} for row in ids if len(row) > 1],
+        processing_class=tokenizer,
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    found = [line for line in trainer.state.log_history if "loss" in line]
+    return [line[key] for line in found for key in ("loss", "hidden")]
+
+
 def shard_on_cpu():
     """accelerate's FSDP on CPU processes, which torch shards as well, though accelerate leaves them
     alone: AcceleratorState makes the kind FSDP out of kinds of GPUs only."""
@@ -168,7 +197,8 @@ def shard_on_cpu():
 def one_of_two(place, line):
     """Trains as distil_lm.py does; process 0 tells what it came to."""
     torch.set_num_threads(1)
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if sharded:
         shard_on_cpu()
     trainer = runpy.run_path(str(EXAMPLE))["main"](line)
     told = {"losses": losses(trainer), "kind": trainer.accelerator.distributed_type.value}
@@ -176,6 +206,10 @@ def one_of_two(place, line):
         # what this process holds of a model, of the whole of it
         held = sum(getattr(p, "_local_tensor", p).numel() for p in model.parameters())
         told[name] = held / sum(p.numel() for p in model.parameters())
+    if sharded:
+        folder = Path(place).with_name("hidden")
+        told["hidden"] = with_hidden(folder, 8)
+        told["resumed"] = with_hidden(folder, 8, str(folder / "checkpoint-2"))
     if trainer.is_world_process_zero():
         Path(place).write_text(json.dumps(told))
 
@@ -210,3 +244,6 @@ def test_two_processes_are_one_with_twice_the_batch(alone, config, kind, share, 
         assert (two[name] - weights).abs().max() < 1e-4, name
         moved = max(moved, (weights - before[0].state_dict()[name]).abs().max())
     assert moved > 5e-3
+    if kind == "FSDP":  # projectors are sharded, kept and read again with the student
+        assert told["hidden"] == pytest.approx(with_hidden(tmp_path / "one", 16), abs=1e-5)
+        assert told["resumed"] == told["hidden"]

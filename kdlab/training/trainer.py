@@ -84,7 +84,8 @@ class DistillationTrainer(Trainer):
 
     The log has "soft", "hard" and "hidden" beside the loss, averaged like it over the logging
     steps, and NaN where they are not computed; so has the evaluation, with the perplexity of a
-    language model. Several processes: `accelerate launch`, torchrun. Warns once where the
+    language model. Several processes: `accelerate launch`, torchrun. FSDP shards the student, when
+    training begins (eval_on_start evaluates before); the teacher stays whole. Warns once where the
     tokenizer's end of text never counts. Raises ValueError or TypeError where the models share
     parameters, vocabularies differ, a text is longer than either model's positions, or something is
     missing. Source: Hinton et al. 2015.
@@ -262,11 +263,15 @@ class DistillationTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.hidden is not None and self.args.should_save:
+        # sharded by FSDP, the projectors are in its own file of the model
+        if self.hidden is not None and self.args.should_save and not self.is_fsdp_enabled:
             place = os.path.join(output_dir, PROJECTORS + ".safetensors")
             save_file(self.hidden.state_dict(), place)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         self.model._modules[PROJECTORS] = None
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model._modules[PROJECTORS] = self.hidden
