@@ -145,6 +145,7 @@ class DistillationTrainer(Trainer):
         checks.check_signals(self.objective, trainer_arguments["data_collator"], on_policy)
         self.vocab_size = checks.vocabulary(model, teacher, vocab_size, tokenizer, self.objective)
         super().__init__(model=model, args=args, **trainer_arguments)
+        checks.check_sharding(self.accelerator)
         self.label_names = [self.label]  # of a wrapper, Trainer can't read them
         self.targets = Targets(self.label, self.objective, self.causal, checks.problem(core))
         self.teacher, self.hidden = teacher, hidden

@@ -1,5 +1,7 @@
 """What a `DistillationTrainer` expects, and the errors that say so before anything is trained."""
 
+import os
+
 from torch import is_tensor, nn
 from transformers import TrainingArguments
 
@@ -113,6 +115,19 @@ def check_objective(objective, numbers):
         )
         raise ValueError(
             f"DistillationTrainer: objective: argument must be {fits}, got {_named(objective)}"
+        )
+
+
+def check_sharding(accelerator):
+    """The error for FSDP that accelerate was asked for and passes over: on processes without a GPU
+    it shards nothing, says nothing, and each trains on gradients of its own."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
+    kind = accelerator.distributed_type.value
+    if asked and accelerator.num_processes > 1 and kind != "FSDP":
+        raise ValueError(
+            "DistillationTrainer: args: argument must leave FSDP out where there is no GPU, since "
+            "accelerate then neither shards nor merges gradients, got FSDP and "
+            f"{accelerator.num_processes} processes of the kind {kind}"
         )
 
 

@@ -3,6 +3,7 @@ what was expected."""
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from trainers import arguments, bert, llama, sentences, texts, weights
 import kdlab as kd
 from kdlab.data.tokenizers import same_tokenizer
 from kdlab.losses.fused import linear_divergence
+from kdlab.training import trainer_checks as checks
 from kdlab.training.trainer import DistillationTrainer
 
 V = 32
@@ -545,3 +547,18 @@ def test_an_end_of_text_that_is_never_learnt_is_warned_of_once(tmp_path):
         trained(
             tmp_path, *pair, whole(unfinished), processing_class=tokenizer
         )  # running text has no ends to learn
+
+
+def test_sharding_that_would_not_happen_is_refused(monkeypatch):
+    """accelerate passes FSDP over on processors, and says nothing: each would train alone."""
+
+    def processes(kind, count=2):
+        return SimpleNamespace(distributed_type=SimpleNamespace(value=kind), num_processes=count)
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="args: argument must leave FSDP out .* 2 processes of"):
+        checks.check_sharding(processes("MULTI_CPU"))
+    checks.check_sharding(processes("FSDP"))
+    checks.check_sharding(processes("NO", 1))  # one process is whole
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    checks.check_sharding(processes("MULTI_CPU"))

@@ -5,8 +5,10 @@ Run as a script, it is the process that a test kills; pair.py is one of two that
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,9 +85,51 @@ def together(folder, size, accumulated):
         trainer.save_model(folder / name)
 
 
+def steady(folder, size, callbacks=None):
+    """6 steps on fixed texts, without dropout, a checkpoint after every second."""
+    args = arguments(
+        folder,
+        size,
+        1,
+        num_train_epochs=1,
+        optim="adamw_torch",
+        learning_rate=1e-2,
+        save_strategy="steps",
+        save_steps=2,
+        logging_steps=100,
+    )
+    rows = texts(24, seed=3)
+    return DistillationTrainer(
+        llama(8, seed=1), args, teacher=llama(16, seed=2), train_dataset=rows, callbacks=callbacks
+    )
+
+
+class Began(TrainerCallback):
+    """Writes down at which step training begins."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """The steps that a checkpoint had already taken."""
+        self.file.write_text(str(state.global_step))
+
+
+def one_of_two(folder):
+    """Trains from the last checkpoint; where there is none, the second process dies at step 3."""
+    again, rank = (folder / "checkpoint-2").exists(), os.environ["RANK"]
+    began = Began(folder.with_name(f"began-{int(again)}-{rank}"))
+    trainer = steady(folder, 2, [began, *([Kill(3)] if rank == "1" and not again else [])])
+    trainer.train(resume_from_checkpoint=again)
+    trainer.save_model(folder / "trained")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    long_run(sys.argv[1], [Kill(5)]).train()
+    if sys.argv[1] == "pair":
+        one_of_two(Path(sys.argv[2]))
+    else:
+        long_run(sys.argv[1], [Kill(5)]).train()
     sys.exit()
 
 
@@ -131,3 +175,33 @@ def test_two_processes_equal_one(tmp_path):
         one, two = (weights(kind.from_pretrained(place / name)) for place in places)
         assert max((one[k] - two[k]).abs().max() for k in one) < 1e-9, name
         assert max((v - weights(build(8, seed=1))[k]).abs().max() for k, v in one.items()) > 1e-3
+
+
+def launch_two(folder):
+    """torchrun of two processes: (exit status, what it said)."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    run = ["torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    found = subprocess.run(
+        [sys.executable, "-m", *run, "--master_port", port, __file__, "pair", folder],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    return found.returncode, found.stderr
+
+
+def test_one_of_two_is_killed_and_both_go_on_from_the_checkpoint(tmp_path):
+    """Started again, they come to what one process gives that has all the texts."""
+    status, said = launch_two(tmp_path / "two")
+    assert status != 0 and "exitcode: -9) local_rank: 1" in said  # who died, and of what
+    status, said = launch_two(tmp_path / "two")
+    assert status == 0, said[-3000:]
+    began = {p.name: p.read_text() for p in tmp_path.glob("began-*")}
+    assert began == {"began-0-0": "0", "began-0-1": "0", "began-1-0": "2", "began-1-1": "2"}
+    alone = steady(tmp_path / "one", 4)
+    alone.train()
+    assert alone.state.global_step == 6
+    two = weights(type(alone.model).from_pretrained(tmp_path / "two" / "trained"))
+    assert max((v - two[k]).abs().max() for k, v in weights(alone.model).items()) < 1e-6
+    assert max((v - two[k]).abs().max() for k, v in weights(llama(8, seed=1)).items()) > 1e-3
