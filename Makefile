@@ -58,6 +58,7 @@ bench: $(READY)  ## speed and memory as ratios, half an hour, and one table of t
 	@$(BENCH) benchmarks/replicas.py >/dev/null
 	@$(BENCH) benchmarks/fused.py >/dev/null
 	@$(BENCH) benchmarks/step.py >/dev/null
+	@$(BENCH) benchmarks/budget.py >/dev/null
 	@$(BENCH) benchmarks/lessons.py >/dev/null
 	@$(BENCH) benchmarks/demos.py >/dev/null
 	@$(PY) benchmarks/table.py

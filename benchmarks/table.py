@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-SHOWN = ("replicas", "fused", "step", "lessons", "demos")
+SHOWN = ("replicas", "fused", "step", "budget", "lessons", "demos")
 
 
 def hardware(lab):

@@ -16,6 +16,7 @@ from .data.text import load_text as load_text
 from .data.text import plain_text as plain_text
 from .data.tokenizers import align as align
 from .data.tokenizers import same_tokenizer as same_tokenizer
+from .evidence import budget as budget
 from .evidence import metrics as metrics
 from .evidence.answers import exact_match as exact_match
 from .evidence.answers import last_number as last_number
@@ -75,6 +76,7 @@ from .losses.softmax import log_softmax as log_softmax
 from .losses.uld import mask_padding as mask_padding
 from .losses.uld import uld as uld
 from .show import plots as plots
+from .show.budget import budget_explorer as budget_explorer
 from .show.cards import claim as claim
 from .show.hidden_layers import hidden_layers_explorer as hidden_layers_explorer
 from .show.peaks import peaks_explorer as peaks_explorer

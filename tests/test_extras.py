@@ -111,6 +111,7 @@ NEEDY = {
     "distillation_race",
     "hidden_layers_explorer",
     "peaks_explorer",
+    "budget_explorer",
     "choose_student_explorer",
 }
 

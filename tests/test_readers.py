@@ -273,6 +273,8 @@ NO_READERS = {
         "fingerprint_model",
         "bytes_on_disk",
         "bytes_resident",
+        "size_of",
+        "plan",
         "find_encoder",
         "EncoderLoss.prepare",
         "LayerMap.fit",
@@ -298,6 +300,7 @@ NO_READERS = {
         "check_gradients",
         "vocabulary",
     ],
+    "a step of training, in the mode the caller chose": ["memory"],
     "the caller runs the model within it": ["tap", "EncoderLoss.collect", "evaluating"],
     "trains or validates the sweep's own students": [
         "Stack.__init__",

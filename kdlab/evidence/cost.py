@@ -231,13 +231,13 @@ def _peak(model, x):
         return torch.cuda.max_memory_allocated(device)
     if not isinstance(model, nn.Module):
         return NAN
-    with _Live() as live:
+    with Live() as live:
         _ask(model, x)
     inputs = sum(part.nbytes for part in (x.values() if isinstance(x, Mapping) else [x]))
     return bytes_resident(model) + inputs + live.most
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
     """The bytes that operations inside have handed out and that are still held, at most."""
 
     def __init__(self):

@@ -1,0 +1,181 @@
+"""Pictures of lesson 13: whose arithmetic it is, what answers take on disk, workers that are one,
+and what fills the memory."""
+
+from kdlab.evidence.intervals import Estimate
+from kdlab.show import plots
+from kdlab.show.colours import BLUE, GREEN, INK, LIGHT, MUTED, ORANGE
+from kdlab.show.curves import Curve, curves
+
+PARTS = {"weights": GREEN, "Adam's means": LIGHT, "gradients and in between": ORANGE}
+
+
+@plots.style()
+def first_screen(pairs, sizes):
+    """Whose arithmetic it is, an epoch long. pairs: {words: (the teacher's FLOPs, the student's)};
+    sizes: {words: (the teacher's `Size`, the student's)}."""
+    figure, ax = plots.axes(figsize=(10, 0.6 * len(pairs) + 0.5))
+    names = list(pairs)[::-1]
+    for row, name in enumerate(names):
+        teacher, student = pairs[name]
+        share = 100 * teacher / (teacher + student)
+        ax.barh(row, share, color=GREEN, height=0.62)
+        ax.barh(row, 100 - share, left=share, color=BLUE, height=0.62)
+        ax.text(1.5, row, f"teacher {share:.0f} %", color="white", va="center", fontweight="bold")
+        ax.text(101, row, f"student {100 - share:.0f} %", color=BLUE, va="center")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0, 118), xticks=[])
+    ax.tick_params(left=False)
+    ax.spines[["bottom", "left"]].set_visible(False)
+    return plots.Picture(
+        figure,
+        "Share of all operations where the teacher answers each text that the student reads; texts "
+        "of 1,024 tokens, ours of 64. Counted by torch, on models that have shapes and no weights: "
+        + "; ".join(f"{t.parameters:,} and {s.parameters:,} parameters" for t, s in sizes.values())
+        + ".",
+        "A bar for each pair. "
+        + "; ".join(f"{n}: teacher {100 * t / (t + s):.0f} %" for n, (t, s) in pairs.items())
+        + ".",
+    )
+
+
+def by_epochs(pairs, counted, whose):
+    """What the teacher adds. pairs: {words: {"asked anew" or "kept": {epochs: times}}}, in the
+    student's own training; counted: {words: {epochs: times}}, torch's count for kept answers."""
+    roles = {"asked anew": "rival", "kept on disk": "student"}
+    panels = {
+        words: [Curve(way, at, roles[way]) for way, at in ways.items()]
+        + [Curve("kept, counted", counted[words], "control")]
+        for words, ways in pairs.items()
+    }
+    return curves(
+        panels,
+        x="epochs",
+        y="all work ÷ the student's own",
+        share=False,
+        limits={
+            words: (0, 1.1 * max(max(c.values.values()) for c in g)) for words, g in panels.items()
+        },
+        height=330,
+        caption="1 is the student's training alone. Lines: 2 N and 6 N for each token; dotted: "
+        f"what torch counts, with attention. Mind the two scales. {whose}",
+        alt="Two panels over epochs. Asked anew, the teacher's work stays as it is; kept, it falls "
+        "as one over the epochs.",
+    )
+
+
+def on_disk(mine, measured, everything, whose):
+    """Bytes a token over k. mine: {k: bytes}; measured: {k: bytes on disk}; everything: bytes of
+    all logits in half precision."""
+    return curves(
+        {"": [Curve("k and the rest", mine, "student"), Curve("measured", measured, "control")]},
+        x="k: tokens kept of each answer",
+        y="bytes on disk for a token of text",
+        ticks={"x": sorted(mine)},
+        ceiling=("all logits", everything),
+        height=320,
+        caption="A vocabulary of 1,024 tokens. Measured by benchmarks/cache.py on 120,000 tokens, "
+        f"all files counted. All logits: in half precision. {whose}",
+        alt="The bytes rise with k; what was measured lies on the line.",
+    )
+
+
+def taught(found, teacher, labels):
+    """What each arm gains on labels. found: {arm: {step: Estimate}}; teacher, labels: the teacher's
+    nats a token on unread text, and those of the students on labels at the end."""
+    roles = dict(zip(found, ("teacher", "control", "student"), strict=True))
+    return curves(
+        {"": [Curve(arm, at, roles[arm]) for arm, at in found.items()]},
+        x="steps",
+        y="nats a token gained on labels",
+        height=340,
+        caption="On validation texts, field by field; bands are 95 % intervals over fields, each "
+        f"with a student of its own. In the end those on labels read with {labels}, "
+        f"the teacher with {teacher}.",
+        alt="All gain on labels as training goes on: the teacher in memory most, its 20 drawn "
+        "tokens somewhat less, its top 20 less again.",
+    )
+
+
+def workers(found, whose):
+    """How far two workers are from one. found: {how they merge: {step: Estimate}}, in per cent."""
+    roles = dict(zip(found, ("rival", "student"), strict=True))
+    return curves(
+        {"": [Curve(name, at, roles[name]) for name, at in found.items()]},
+        x="steps",
+        y="distance to one worker (% of its way)",
+        height=320,
+        caption="How far the weights are from those of a single worker that has all the texts, in "
+        "per cent of how far that one has come; bands are 95 % intervals over fields. "
+        f"{whose}",
+        alt="Averaged, the two workers are some per cent off from the first step on. Merged by "
+        "tokens, they lie on the zero line.",
+    )
+
+
+def two_processes(one, two):
+    """Losses of each step, in one process and in two."""
+    lines = {"one process": (one, "student"), "two processes": (two, "rival")}
+    return curves(
+        {
+            "": [
+                Curve(name, dict(enumerate(losses, 1)), role)
+                for name, (losses, role) in lines.items()
+            ]
+        },
+        x="steps",
+        y="training loss (nats a token)",
+        height=300,
+        caption="The same student, texts and seed. Eight texts a step: in one process, or four in "
+        "each of two that were started by torchrun.",
+        alt="The two curves are one.",
+    )
+
+
+@plots.style()
+def memory(held, table):
+    """What a step holds, what is learnt, and how much of the model takes part.
+
+    held: {recipe: {part: bytes}}; table: benchmarks/results/recipes.csv."""
+    figure, (left, middle, right) = plots.axes(
+        1, 3, figsize=(10, 3.3), sharey=True, width_ratios=[3, 2, 1.7]
+    )
+    steps = int(table["steps"].max())
+    late, names = table[table["steps"] == steps], list(held)[::-1]
+    first = late[late["recipe"] == names[-1]].set_index("field")
+    for row, name in enumerate(names):
+        at = 0.0
+        for part, colour in PARTS.items():
+            size = held[name][part] / 1e6
+            left.barh(row, size, left=at, color=colour, height=0.6, label=None if row else part)
+            at += size
+        left.text(at, row, f" {at:.1f}", va="center", color=MUTED)
+        own = late[late["recipe"] == name].set_index("field")
+        worse = Estimate(own["nats"] - first["nats"], "worse", "nats", 1, "fields")
+        middle.plot(worse.interval(), [row, row], color=BLUE, linewidth=3)
+        middle.plot(worse.mean, row, "o", color=BLUE, markersize=8)
+        trained, moved = own["trained"].mean(), own["moved"].mean()
+        right.text(0, row, f"{trained:.0f} %, {moved:.0f} %", va="center", color=INK)
+    left.set_yticks(range(len(names)), names)
+    for ax, title in (
+        (left, "memory of a step (MB)"),
+        (middle, "worse than the first (nats)"),
+        (right, "trained, moved"),
+    ):
+        ax.set_title(title, loc="left")
+        ax.tick_params(left=False)
+    most = max(sum(parts.values()) for parts in held.values()) / 1e6
+    left.set(xlim=(0, 1.18 * most), ylim=(-0.6, len(names) - 0.3))
+    middle.grid(True, axis="x")
+    right.set(xticks=[], xlim=(0, 1))
+    right.spines[["bottom"]].set_visible(False)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
+    return plots.Picture(
+        figure,
+        "A student of two of the teacher's four blocks, 8 texts of 64 tokens a step. Left: here. "
+        f"Middle and right: after {steps} steps, from benchmarks/recipes.py; lines are 95 % "
+        "intervals over fields, on unread text. Trained: numbers that learn; moved: weights that "
+        "are others afterwards, LoRA's merged in; both in per cent of all weights.",
+        "Stacked bars for five recipes: checkpointing takes less than all weights, LoRA has "
+        "next to no means of Adam; both together take least. Beside them how well each reads, "
+        "how many numbers it trains, and how many weights move.",
+    )

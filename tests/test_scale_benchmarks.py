@@ -1,0 +1,63 @@
+"""benchmarks/sizes.py, recipes.py, budget.py: small runs, and what their numbers must be."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import kdlab as kd
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import budget
+import recipes
+import sizes
+
+
+def test_sizes_are_those_they_say_and_a_larger_one_learns_more(tmp_path):
+    out = tmp_path / "sizes.csv"
+    line = "--steps 5 40 --seeds 2 --widths 16 96 --rates 3e-3 1e-2 --rows 200"
+    sizes.main([*line.split(), "--out", str(out)])
+    table = pd.read_csv(out)
+    its = table[table["arm"] == "its teacher"]
+    assert its["parameters"].tolist() == [kd.language_model("docs_lm")[0].num_parameters()]
+    students = table[table["arm"] != "its teacher"].set_index(["arm", "width", "steps", "seed"])
+    assert students.index.is_unique and len(students) == 2 * 2 * 2 * 2
+    nats = students["nats"].groupby(["arm", "width", "steps"]).mean()
+    for arm in sizes.ARMS:
+        assert nats[arm, 96, 40] < nats[arm, 16, 40] < nats[arm, 16, 5]
+        assert its["nats"].item() < nats[arm, 96, 40]
+    config = kd.language_model("docs_lm")[0].config
+    again = sizes.new_student(config, 96, 0)
+    assert again.num_parameters() == its["parameters"].item()  # the teacher's own shape
+    assert not torch.equal(again.lm_head.weight, sizes.new_student(config, 96, 1).lm_head.weight)
+
+
+def test_recipes_differ_where_they_should(tmp_path):
+    out = tmp_path / "recipes.csv"
+    recipes.main(["--steps", "3", "--fields", "1", "--rates", "3e-3", "--out", str(out)])
+    table = pd.read_csv(out).set_index("recipe")
+    whole, again = table.loc["all weights, float32"], table.loc["checkpointing"]
+    assert again["nats"] == pytest.approx(whole["nats"], abs=1e-5)
+    assert table.loc["LoRA, checkpointing", "nats"] == pytest.approx(table.loc["LoRA", "nats"])
+    assert whole["trained"] == 100 and table.loc["LoRA", "trained"] < 10
+    assert table.loc["LoRA", "moved"] < whole["moved"] <= 100
+    assert abs(table.loc["LoRA", "nats"] - whole["nats"]) > 1e-3
+
+
+def test_a_budget_is_compared_with_what_a_step_takes(tmp_path):
+    out = tmp_path / "budget.csv"
+    budget.main(["--steps", "1", "--rounds", "1", "--pairs", "small", "middle", "--out", str(out)])
+    table = pd.read_csv(out).set_index(["pair", "run"])
+    assert len(table) == 6 and (table["measured_s"] > 0).all()
+    own = table.loc[("middle", "labels")]
+    assert own["measured/foreseen"] == pytest.approx(1, abs=0.01)  # it gives the rate
+    flops = 3 * kd.budget.size_of(budget.llama(*budget.PAIRS["middle"][1]), budget.LENGTH).forward
+    rate = flops * budget.TEXTS * budget.LENGTH / own["measured_s"]
+    assert own["gflop_s"] == pytest.approx(rate / 1e9, rel=0.05, abs=1)
+    for name in ("small", "middle"):
+        foreseen = table.loc[name, "foreseen_s"]
+        assert foreseen["asked"] == pytest.approx(
+            foreseen["labels"] + foreseen["reading"], rel=0.02
+        )
