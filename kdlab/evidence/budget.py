@@ -23,7 +23,7 @@ SHORT = 2**16  # a vocabulary up to here: an id takes two bytes
 
 # published shapes: layers, width, inner width, heads, heads of keys and values, vocabulary, tied
 PUBLISHED = {
-    "120M": (12, 768, 2048, 12, 12, 49_152, True),
+    "120M": (13, 768, 2176, 12, 12, 32_000, True),  # made up, with Llama 2's vocabulary
     "SmolLM2-135M": (30, 576, 1536, 9, 3, 49_152, True),
     "SmolLM2-360M": (32, 960, 2560, 15, 5, 49_152, True),
     "SmolLM2-1.7B": (24, 2048, 8192, 32, 32, 49_152, True),
@@ -84,7 +84,7 @@ def size_of(model: Any, length: int = 1024) -> Size:
 
     >>> small = size_of("120M")
     >>> small.parameters, round(small.forward / (2 * small.parameters), 2)
-    (122702592, 1.15)
+    (120442368, 1.17)
     """
     whole("size_of", "length", length, least=1)
     if isinstance(model, str):
@@ -176,11 +176,13 @@ def plan(
         dollars        hours times the price
         disk           bytes of the kept answers
         memory         bytes: 16 a parameter of the student (weights, gradients, Adam, in float32),
-                       2 of a teacher in half precision; activations and logits come on top
+                       2 of a teacher in half precision; on disk the larger of the two, since one
+                       follows the other; activations and logits come on top
 
     Leaves out what recomputing activations adds (a third of the student's part), evaluation,
-    loading, and waiting for one another. A forward pass counts attention whole, also what a causal
-    mask hides. Kaplan and others (2020) count 2 FLOPs a parameter and token, without attention.
+    loading, what starting each step of writing takes, and waiting for one another. A forward pass
+    counts attention whole, also what a causal mask hides. Kaplan and others (2020) count 2 FLOPs a
+    parameter and token, without attention.
 
     >>> table = plan("Llama-2-13B", "120M", tokens=1e9, epochs=3)
     >>> asked, kept = table.loc["teacher asked anew"], table.loc["teacher on disk"]
@@ -198,7 +200,7 @@ def plan(
     rows = {
         WAYS[0]: (0, trained, 0, 0, 0),
         WAYS[1]: (epochs * read, trained, 0, 0, live),
-        WAYS[2]: (read, trained, 0, tokens * bytes_a_token(k, s.vocabulary), 0),
+        WAYS[2]: (read, trained, 0, tokens * bytes_a_token(k, t.vocabulary), 0),
         WAYS[3]: (epochs * read, trained, epochs * tokens * s.forward, 0, live),
     }
     found = pd.DataFrame.from_dict(
@@ -208,6 +210,8 @@ def plan(
         dtype=float,
     )
     found["memory"] += TRAINED * s.parameters
+    # its two parts follow one another: asking the teacher, training the student
+    found.loc[WAYS[2], "memory"] = max(live, TRAINED * s.parameters)
     found["hours"] = _hours(found, s, tokens * epochs, machine, length, batch)
     found["dollars"] = found["hours"] * (math.nan if machine is None else machine.price)
     order = ["teacher_flops", "student_flops", "written_flops", "hours", "dollars"]

@@ -136,14 +136,16 @@ def by_workers(
     """A copy of base, trained by workers that merge their gradients → its weights after each step.
 
     loss(model, some rows): the mean over their tokens. A step takes 8 rows; each worker has its own
-    part of them, and merge((W, P) gradients, (W,) tokens) makes one gradient of what they found.
+    part of them, the first the shortest, and merge((W, P) gradients, (W,) tokens) makes one
+    gradient of what they found.
     Without merge one worker has them all. SGD, so that a gradient is seen as it is.
     """
     student, found = copy.deepcopy(base).float().train(), []
     weights = [p for p in student.parameters() if p.requires_grad]
     for step in range(STEPS):
         own = [rows[i] for i in batch_of(rows, step)]
-        parts = [own] if merge is None else [own[w::workers] for w in range(workers)]
+        count = 1 if merge is None else workers
+        parts = [own[w * len(own) // count : (w + 1) * len(own) // count] for w in range(count)]
         flat = torch.stack([_gradient(loss(student, part), weights) for part in parts])
         tokens = [sum(len(row["input_ids"]) - 1 for row in part) for part in parts]
         one = flat[0] if merge is None else merge(flat, torch.tensor(tokens, dtype=flat.dtype))

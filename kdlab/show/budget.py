@@ -31,7 +31,13 @@ def budget_explorer() -> Explorer:
             raise ValueError(f"student must be smaller than its teacher, got {student}")
         machine = Machine(**CARD, price=price)
         table = plan(sizes[teacher], sizes[student], tokens, epochs, k, machine)
-        return _bars(table, teacher, student, tokens, epochs), _words(table)
+        lines = _words(table)
+        if sizes[teacher].vocabulary != sizes[student].vocabulary:
+            lines.append(
+                "These two have other vocabularies: their logits can't be compared place by place "
+                "(lesson 11), and a teacher's text is what is left."
+            )
+        return _bars(table, teacher, student, tokens, epochs), lines
 
     handles = [
         choice("teacher", "Teacher", names[2:], names[-1]),

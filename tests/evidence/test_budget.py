@@ -71,8 +71,19 @@ def test_four_ways_by_hand():
     assert table["student_flops"].tolist() == [9 * 2.4e7] * 4
     assert table["written_flops"].tolist() == [0, 0, 0, 3 * 2.4e7]
     assert table["disk"].tolist() == [0, 0, 1000 * (4 + 20 * 2 + 21 * 2), 0]
-    assert table["memory"].tolist() == [160_000, 2_160_000, 160_000, 2_160_000]
+    assert table["memory"].tolist() == [160_000, 2_160_000, 2_000_000, 2_160_000]
     assert table[["hours", "dollars"]].isna().all(axis=None)
+
+
+def test_a_small_teacher_asks_for_less_than_its_student_in_training():
+    table = kd.budget.plan(SMALL, BIG, tokens=1000)
+    assert table.loc["teacher on disk", "memory"] == 16_000_000
+
+
+def test_what_is_kept_has_ids_of_the_teachers_vocabulary():
+    large = Size("large", 1_000_000, 2e6, 100.0, 100_000)
+    disk = kd.budget.plan(large, SMALL, tokens=10, k=5).loc["teacher on disk", "disk"]
+    assert disk == 10 * (4 + 5 * 4 + 6 * 2)
 
 
 def test_hours_and_dollars_by_hand():

@@ -67,7 +67,7 @@ def on_disk(mine, measured, everything, whose):
     """Bytes a token over k. mine: {k: bytes}; measured: {k: bytes on disk}; everything: bytes of
     all logits in half precision."""
     return curves(
-        {"": [Curve("k and the rest", mine, "student"), Curve("measured", measured, "control")]},
+        {"": [Curve("k and the rest", mine, "also"), Curve("measured", measured, "rival")]},
         x="k: tokens kept of each answer",
         y="bytes on disk for a token of text",
         ticks={"x": sorted(mine)},
@@ -79,20 +79,22 @@ def on_disk(mine, measured, everything, whose):
     )
 
 
-def taught(found, teacher, labels):
-    """What each arm gains on labels. found: {arm: {step: Estimate}}; teacher, labels: the teacher's
-    nats a token on unread text, and those of the students on labels at the end."""
-    roles = dict(zip(found, ("teacher", "control", "student"), strict=True))
+def taught(found, teacher):
+    """How far each arm is behind the teacher in memory. found: {arm: {step: Estimate}}; teacher:
+    (the nats of the students it taught in memory, and its own)."""
+    roles = dict(zip(found, ("rival", "control", "student"), strict=True))
+    student, its = teacher
     return curves(
         {"": [Curve(arm, at, roles[arm]) for arm, at in found.items()]},
         x="steps",
-        y="nats a token gained on labels",
+        y="nats a token behind the teacher in memory",
+        ticks={"x": list(next(iter(found.values())))},
         height=340,
         caption="On validation texts, field by field; bands are 95 % intervals over fields, each "
-        f"with a student of its own. In the end those on labels read with {labels}, "
-        f"the teacher with {teacher}.",
-        alt="All gain on labels as training goes on: the teacher in memory most, its 20 drawn "
-        "tokens somewhat less, its top 20 less again.",
+        f"with a student of its own. In the end those taught from memory read with {student}, the "
+        f"teacher itself with {its}.",
+        alt="Students on labels fall further and further behind. Those taught from disk stay close "
+        "to zero, by drawn tokens closer than by the top 20.",
     )
 
 
@@ -105,7 +107,7 @@ def workers(found, whose):
         y="distance to one worker (% of its way)",
         height=320,
         caption="How far the weights are from those of a single worker that has all the texts, in "
-        "per cent of how far that one has come; bands are 95 % intervals over fields. "
+        "per cent of how far that one has come; bands are 95 % intervals over draws of texts. "
         f"{whose}",
         alt="Averaged, the two workers are some per cent off from the first step on. Merged by "
         "tokens, they lie on the zero line.",
@@ -114,7 +116,7 @@ def workers(found, whose):
 
 def two_processes(one, two):
     """Losses of each step, in one process and in two."""
-    lines = {"one process": (one, "student"), "two processes": (two, "rival")}
+    lines = {"one process": (one, "also"), "two processes": (two, "rival")}
     return curves(
         {
             "": [
