@@ -17,6 +17,7 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from packaging.specifiers import SpecifierSet
 
 import kdlab
 from kdlab.__main__ import main as kdlab_command
@@ -275,6 +276,21 @@ def test_constraints_are_exact_and_name_no_place():
     ]
     assert "torch==2.13.0" in lines
     assert all(re.fullmatch(r"[\w.-]+==[\w.!-]+", line) for line in lines), lines
+
+
+def test_constraints_fit_the_oldest_python():
+    """A pin that wants a newer 3.11 stops the installation where the system has an older one."""
+    oldest, wanting = "3.11.0", []
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    for name, version in (line.split("==") for line in pins if not line.startswith("#")):
+        try:
+            found = importlib.metadata.metadata(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of an extra that is not installed here
+        needs = found["Requires-Python"] if found["Version"] == version else None
+        if needs and not SpecifierSet(needs).contains(oldest):
+            wanting.append(f"{name}=={version} needs Python {needs}")
+    assert wanting == []
 
 
 def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys, tmp_path):
