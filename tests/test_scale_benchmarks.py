@@ -15,7 +15,7 @@ import recipes
 import sizes
 
 
-def test_sizes_are_those_they_say_and_a_larger_one_learns_more(tmp_path):
+def test_sizes_are_those_they_say_and_all_learn(tmp_path):
     out = tmp_path / "sizes.csv"
     line = "--steps 5 40 --seeds 2 --widths 16 96 --rates 3e-3 1e-2 --rows 200"
     sizes.main([*line.split(), "--out", str(out)])
@@ -26,8 +26,8 @@ def test_sizes_are_those_they_say_and_a_larger_one_learns_more(tmp_path):
     assert students.index.is_unique and len(students) == 2 * 2 * 2 * 2
     nats = students["nats"].groupby(["arm", "width", "steps"]).mean()
     for arm in sizes.ARMS:
-        assert nats[arm, 96, 40] < nats[arm, 16, 40] < nats[arm, 16, 5]
-        assert its["nats"].item() < nats[arm, 96, 40]
+        for width in (16, 96):
+            assert its["nats"].item() < nats[arm, width, 40] < nats[arm, width, 5]
     config = kd.language_model("docs_lm")[0].config
     again = sizes.new_student(config, 96, 0)
     assert again.num_parameters() == its["parameters"].item()  # the teacher's own shape

@@ -84,7 +84,7 @@ def size_of(model: Any, length: int = 1024) -> Size:
 
     >>> small = size_of("120M")
     >>> small.parameters, round(small.forward / (2 * small.parameters), 2)
-    (120442368, 1.17)
+    (120443136, 1.17)
     """
     whole("size_of", "length", length, least=1)
     if isinstance(model, str):

@@ -97,7 +97,7 @@ def _bars(table, teacher, student, tokens, epochs):
 
 def _words(table):
     return [
-        f"{way}: {_short(one['hours'], '')} hours, {_short(one['dollars'], '$')}, "
+        f"{way}: {_short(one['hours'], '')} hours, {_short(one['dollars'], '')} dollars, "
         f"{_bytes(one['disk'])} of disk, {_bytes(one['memory'])} of memory."
         for way, one in ((way, table.loc[way]) for way in WAYS)
     ]
