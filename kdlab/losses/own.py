@@ -18,7 +18,7 @@ from kdlab.losses.protocol import Objective
 
 # what a function may ask for by name, and the setting that it then is given
 ASKED = {"labels": None, "T": "temperature", "temperature": "temperature", "alpha": "alpha"}
-SLOW = 5  # times as long as KDLoss: worth a warning
+SLOW = 10  # times as long as KDLoss: worth a warning; a short loss through vmap takes two to five
 # what stands in vmap's errors, and what the reader did
 WHY = {
     "item()": "it asks for the value of a tensor, by .item(), float() or int()",
