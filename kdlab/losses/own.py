@@ -43,7 +43,7 @@ class OwnLoss(Objective):
     A stack of students never reaches the function as such: torch.func.vmap maps it over them, and T
     is then a tensor without axes where they differ in it. What vmap cannot map is called for one
     student after another. A warning says so, once, and why; another where the loss takes more than
-    five times as long as `KDLoss`. It always runs as it is written: never recorded or compiled.
+    ten times as long as `KDLoss`. It always runs as it is written: never recorded or compiled.
 
     The function sees logits of half precision in float32. Each row of a batch holds its value, so
     their mean is the loss. It sees every row of the batch; what it does with one labelled −100 is
