@@ -16,10 +16,10 @@ import transformers
 
 from kdlab.base.arguments import instance, number, whole
 from kdlab.evidence.cost import HOUR, flops
+from kdlab.teachers.signals import SHORT
 
 HALF, FULL = 2, 4  # bytes of a number
 TRAINED = 4 * FULL  # bytes a parameter that learns: itself, its gradient, the two means of Adam
-SHORT = 2**16  # a vocabulary up to here: an id takes two bytes
 
 # published shapes: layers, width, inner width, heads, heads of keys and values, vocabulary, tied
 PUBLISHED = {

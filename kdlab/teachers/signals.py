@@ -72,17 +72,7 @@ def from_teacher(
     text(name, "label", label)
     whole(name, "batch", batch, least=1)
     temperature = float(number(name, "temperature", temperature, above=0))
-    rows = listed(name, "rows", rows, "dictionaries, a row each")
-    if not rows:
-        raise ValueError(f"{name}: rows must hold at least one text, got none")
-    found = {key: (ids, learnt) for key, ids, learnt in read_rows(name, rows, id, label)}
-    if len(found) < len(rows):
-        raise ValueError(f"{name}: rows must have ids of their own, got one twice in {id!r}")
-    longest = max(len(ids) for ids, _ in found.values())
-    if (room := positions(teacher)) is not None and longest > room:
-        raise ValueError(
-            f"{name}: rows must fit the teacher's {room} positions, got a text of {longest} tokens"
-        )
+    found = _texts(name, teacher, rows, id, label)
     texts = {str(i): torch.cat(parts) for i, parts in enumerate(found.values())}
     instance(name, "sampled", sampled, bool)
     # caches of the k likeliest are as they were before there were draws
@@ -94,26 +84,13 @@ def from_teacher(
         "k": whole(name, "k", k, least=1),
         "temperature": temperature,
     } | (drawn if sampled else {})
-    home = next(teacher.parameters()).device
 
-    def produce(ids):
-        said = []
-        with evaluating(teacher):
-            for first in range(0, len(ids), batch):
-                keys = ids[first : first + batch]
-                some = [found[key] for key in keys]
-                asked = Collator(side="right")([{"input_ids": x} for x, _ in some])
-                answer = teacher(**{key: x.to(home) for key, x in asked.items()}).logits
-                for key, (x, learnt), logits in zip(keys, some, answer, strict=True):
-                    learning = logits[: len(x) - 1][learnt[1:].to(home)]
-                    if sampled:
-                        kept = _drawn(learning, k, temperature, [seed, key])
-                    else:
-                        kept = top_k(learning, k, temperature)
-                    said.append((x[1:][learnt[1:]], kept))
-        return _stored(said, answer.shape[-1])
+    def keep(key, logits):
+        if sampled:
+            return _drawn(logits, k, temperature, [seed, key])
+        return top_k(logits, k, temperature)
 
-    return build(path, list(found), produce, about, shard)
+    return build(path, list(found), _asking(teacher, found, batch, keep), about, shard)
 
 
 def from_answers(
@@ -253,6 +230,42 @@ def _drawn(logits, k, temperature, source):
         raise ValueError(f"from_teacher: k must be a whole number from 1 to V = {V}, got {k}")
     generator = torch.Generator(logits.device).manual_seed(int(digest(source)[:15], 16))
     return counted(sample(logits, k, temperature, generator=generator), V)
+
+
+def _texts(name, teacher, rows, id, label):
+    """{id: (ids (L,), which are learnt (L,))} of all rows, which the teacher can read."""
+    rows = listed(name, "rows", rows, "dictionaries, a row each")
+    if not rows:
+        raise ValueError(f"{name}: rows must hold at least one text, got none")
+    found = {key: (ids, learnt) for key, ids, learnt in read_rows(name, rows, id, label)}
+    if len(found) < len(rows):
+        raise ValueError(f"{name}: rows must have ids of their own, got one twice in {id!r}")
+    longest = max(len(ids) for ids, _ in found.values())
+    if (room := positions(teacher)) is not None and longest > room:
+        raise ValueError(
+            f"{name}: rows must fit the teacher's {room} positions, got a text of {longest} tokens"
+        )
+    return found
+
+
+def _asking(teacher, found, batch, keep):
+    """What a cache is filled with: ids → what keep(id, logits) leaves of the teacher's answers."""
+    home = next(teacher.parameters()).device
+
+    def produce(ids):
+        said = []
+        with evaluating(teacher):
+            for first in range(0, len(ids), batch):
+                keys = ids[first : first + batch]
+                some = [found[key] for key in keys]
+                asked = Collator(side="right")([{"input_ids": x} for x, _ in some])
+                answer = teacher(**{key: x.to(home) for key, x in asked.items()}).logits
+                for key, (x, learnt), logits in zip(keys, some, answer, strict=True):
+                    learning = logits[: len(x) - 1][learnt[1:].to(home)]
+                    said.append((x[1:][learnt[1:]], keep(key, learning)))
+        return _stored(said, answer.shape[-1])
+
+    return produce
 
 
 def _stored(said, width):
