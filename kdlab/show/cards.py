@@ -215,14 +215,18 @@ def _ticks(across, low, high, bounds, y):
     ends = {low: "start", high: "end"}
     places = ends if 0 in ends or not low < 0 < high else ends | {0.0: "middle"}
     taken = [across(b) for b in bounds]
+
+    def anchor_of(bound):
+        """A number near an end is written inwards, or its half would be cut off."""
+        near = [side for end, side in ends.items() if abs(across(bound) - across(end)) < 20]
+        return near[0] if near else "middle"
+
     return [
         _words(across(t), y, f"{t:.3g}", MUTED, anchor)
         for t, anchor in places.items()
         if all(abs(across(t) - place) > 40 for place in taken)
     ] + [
-        _words(across(b), y, f"{b:.3g}", INK, ends.get(b, "middle"), 650)
-        for b in bounds
-        if low <= b <= high
+        _words(across(b), y, f"{b:.3g}", INK, anchor_of(b), 650) for b in bounds if low <= b <= high
     ]
 
 

@@ -9,8 +9,20 @@ from kdlab.show.curves import Curve, curves
 PARTS = {"weights": GREEN, "Adam's means": LIGHT, "gradients and in between": ORANGE}
 
 
+def first_screen(tokens):
+    """One text, token by token: tokens [(token, {word: probability})]."""
+    return plots.tokens(
+        tokens,
+        "A text that a student learns from. In colour the token that comes, in grey what the "
+        "teacher expects there, the likeliest of 1,024 words that it weighs at each token.",
+        "A row of columns, one for each token of a sentence, each with four words and bars.",
+        title="What a teacher is asked for: its answer at each token of each text",
+        top=4,
+    )
+
+
 @plots.style()
-def first_screen(pairs, sizes):
+def whose_work(pairs, sizes):
     """Whose arithmetic it is, an epoch long. pairs: {words: (the teacher's FLOPs, the student's)};
     sizes: {words: (the teacher's `Size`, the student's)}."""
     figure, ax = plots.axes(figsize=(10, 0.6 * len(pairs) + 0.5))
