@@ -7,6 +7,7 @@ machine reaches of its speed is the reader's to say (`Machine`), from a minute o
 import functools
 import json
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +70,9 @@ class Machine:
 
     def __post_init__(self):
         number("Machine", "rate", self.rate, above=0)
-        if not self.bandwidth > 0:
+        if not isinstance(self.bandwidth, numbers.Real) or not self.bandwidth > 0:
             raise ValueError(f"Machine: bandwidth must be above 0, got {self.bandwidth!r}")
-        if self.price < 0:
+        if not isinstance(self.price, numbers.Real) or self.price < 0:
             raise ValueError(f"Machine: price must be at least 0, got {self.price!r}")
 
 
@@ -89,20 +90,39 @@ def size_of(model: Any, length: int = 1024) -> Size:
     whole("size_of", "length", length, least=1)
     if isinstance(model, str):
         config = published(model) if model in PUBLISHED else None
-        config = config or transformers.AutoConfig.from_pretrained(model)
+        config = config or _named(model)
         name = model.rstrip("/").rpartition("/")[2]
     else:
         config = getattr(model, "config", model)
         instance("size_of", "model", config, transformers.PreTrainedConfig, "a model or its config")
         given = config.name_or_path or config.model_type
         name = str(given).rstrip("/").rpartition("/")[2]
+    config = config.get_text_config()  # of a model that sees images too
+    if not hasattr(config, "num_attention_heads"):
+        came = type(config).__name__
+        raise TypeError(f"size_of: model must be one of attention, got {came}, which keeps no keys")
     told = json.dumps(config.to_dict(), sort_keys=True, default=str)
     kind: Any = type(config)
     parameters, forward = _counted(kind, told, length)
+    return Size(name, parameters, forward, _kept(config), config.vocab_size)
+
+
+def _named(name):
+    """The config of a directory or hub id."""
+    try:
+        return transformers.AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"size_of: model must be one of {list(PUBLISHED)}, a directory or a hub id, got "
+            f"{name!r}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _kept(config):
+    """Bytes a token of keys and values in half precision, over all blocks."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2 * HALF * config.num_hidden_layers * heads * width
-    return Size(name, parameters, forward, kept, config.vocab_size)
+    return 2 * HALF * config.num_hidden_layers * heads * width
 
 
 def published(name: str) -> transformers.LlamaConfig:
@@ -136,7 +156,14 @@ def _counted(kind, told, length):
                 f"size_of: model must be a language model's config, got {kind.__name__}"
             ) from None
         tokens = torch.zeros(1, length, dtype=torch.long)
-    return model.num_parameters(), flops(model, {"input_ids": tokens}) / length
+    try:
+        found = flops(model, {"input_ids": tokens})
+    except RuntimeError as error:  # what a mixture of experts does depends on its numbers
+        raise TypeError(
+            "size_of: model must be one whose operations can be counted without its weights, got "
+            f"{kind.__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    return model.num_parameters(), found / length
 
 
 def bytes_a_token(k: int, vocabulary: int) -> int:
@@ -145,8 +172,8 @@ def bytes_a_token(k: int, vocabulary: int) -> int:
     >>> bytes_a_token(20, 1024), bytes_a_token(128, 49_152)
     (86, 518)
     """
-    whole("bytes_a_token", "k", k, least=1)
     whole("bytes_a_token", "vocabulary", vocabulary, least=1)
+    whole("bytes_a_token", "k", k, least=1, most=vocabulary)
     return FULL + k * (HALF if vocabulary <= SHORT else FULL) + HALF * (k + 1)
 
 

@@ -145,6 +145,20 @@ BAD = {
         TypeError,
         "plan: machine must be a Machine",
     ),
+    "no price": (lambda: Machine(1.0, price="3"), ValueError, "Machine: price must be at least 0"),
+    "no band": (lambda: Machine(1.0, None), ValueError, "Machine: bandwidth must be above 0"),
+    "a name": (lambda: kd.budget.size_of("not here/"), ValueError, "size_of: model must be one of"),
+    "experts": (
+        lambda: kd.budget.size_of(transformers.MixtralConfig(num_hidden_layers=1), 4),
+        TypeError,
+        "size_of: model must be one whose operations can be counted",
+    ),
+    "no attention": (
+        lambda: kd.budget.size_of(transformers.MambaConfig(num_hidden_layers=1)),
+        TypeError,
+        "size_of: model must be one of attention, got MambaConfig",
+    ),
+    "more than all": (lambda: kd.budget.bytes_a_token(10, 9), ValueError, "bytes_a_token: k must"),
     "k": (lambda: kd.budget.bytes_a_token(0, 9), ValueError, "bytes_a_token: k must be"),
 }
 
