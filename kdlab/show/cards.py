@@ -184,12 +184,13 @@ def _cut(name, beside):
 
 
 def _ends(estimates, bounds):
-    """Round ends of an axis with room for every interval, its bounds and 0; per cents have 0–100.
+    """Round ends of an axis with room for every interval, its bounds and 0; per cents have 0–100,
+    where no bound stands at the edge of that.
 
     >>> _ends([], [-0.5, 0.5])
     (-0.6, 0.6)
     """
-    if estimates and estimates[0].measure == "%" and all(0 <= b <= 100 for b in bounds):
+    if estimates and estimates[0].measure == "%" and all(1 <= b <= 99 for b in bounds):
         return 0.0, 100.0
     reach = [0.0, *bounds, *(v for e in estimates for v in e.interval())]
     low, high = min(reach), max(reach)

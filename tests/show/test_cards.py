@@ -156,6 +156,7 @@ def test_the_drawing_is_to_scale(comparison, axis, shaded, shown):
         estimate(5, 0) > 0,
         estimate(0, 0).within(0.5),
         estimate(120, measure="%") > 110,
+        estimate(0.01, 0.01, measure="%") < 0.1,
     ],
 )
 def test_all_that_matters_lies_inside_the_picture(comparison, shown):
@@ -167,6 +168,20 @@ def test_all_that_matters_lies_inside_the_picture(comparison, shown):
     assert len(found["bounds"]) == sum(map(np.isfinite, comparison.wanted))
     unwanted = [x for x in found["bounds"] if min(x, width - x) < 12]
     assert not unwanted, "a bound at the edge: its other side can't be seen"
+
+
+def test_a_bound_near_an_end_is_written_inwards(shown):
+    """Centred, its first digits would be cut off."""
+    e = estimate(40, measure="%")
+    for comparison, bound, anchor in (
+        (e > 1.5, 1.5, "start"),
+        (e < 50, 50, "middle"),
+        (e < 98.5, 98.5, "end"),
+    ):
+        claim("a", comparison)
+        texts = drawing(shown.pop())[1].iter(f"{SVG}text")
+        (told,) = [t for t in texts if t.text == f"{bound:.3g}" and t.get("font-weight") == "650"]
+        assert told.get("text-anchor") == anchor
 
 
 def test_an_interval_that_leaves_the_axis_stops_at_its_end(shown):
