@@ -31,13 +31,14 @@ settings.load_profile("kdlab")
 
 
 AT_FIRST = pytest.StashKey[set]()
+LEFT = pytest.StashKey[list]()
 
 
 def pytest_configure(config):
     """A folder for what is built once a run; the processes that pytest starts inherit its name."""
     if not hasattr(config, "workerinput"):
         os.environ["KDLAB_BUILT"] = tempfile.mkdtemp(prefix="kdlab-")
-        config.stash[AT_FIRST] = set(os.listdir(HERE.parent))
+        config.stash[AT_FIRST] = untracked()
 
 
 def pytest_collection_finish():
@@ -51,25 +52,30 @@ def pytest_sessionfinish(session):
     """A test that writes where it stands leaves its file in the reader's checkout: that fails."""
     if hasattr(session.config, "workerinput"):
         return
-    new = set(os.listdir(HERE.parent)) - session.config.stash[AT_FIRST]
-    left = sorted(name for name in new if not ignored(name))
+    left = sorted(untracked() - session.config.stash[AT_FIRST])
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        session.config.get_terminal_writer().line(f"tests left in the checkout: {left}", red=True)
+        session.config.stash[LEFT] = left
 
 
-def ignored(name):
-    """Whether git is told to pass it over, or there is no git to ask."""
+def untracked():
+    """The files and folders here, empty ones too, that git neither has nor is told to pass over."""
     if shutil.which("git") is None:
-        return True
+        return set()
     asked = subprocess.run(
-        ["git", "check-ignore", "-q", name], cwd=HERE.parent, capture_output=True
+        ["git", "ls-files", "--others", "--directory", "--exclude-standard"],
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
     )
-    return asked.returncode != 1  # 128: not a repository
+    return set(asked.stdout.splitlines())  # none where this is no repository
 
 
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
+        if left := config.stash.get(LEFT, []):
+            # the last line, which the summary of tools/check.py shows
+            print(f"failed: tests left in the checkout: {left}")
         shutil.rmtree(os.environ["KDLAB_BUILT"], ignore_errors=True)
 
 

@@ -26,11 +26,12 @@ ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "tools"
 
 
-def run(*command, env=None):
+def run(*command, env=None, cwd=None):
     """(exit status, everything it printed) of `python command ...`."""
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         env=os.environ | (env or {}),
+        cwd=cwd,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -302,6 +303,10 @@ def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys
         "pytest", [sys.executable, "-c", "print('1 failed'); raise SystemExit(3)"]
     )
     assert not ok and re.fullmatch(r"pytest +FAILED +\d+ s  1 failed", line)
+    ok, line = check["part"](
+        "pytest", [sys.executable, "-c", "print('3 passed in 1 s'); raise SystemExit(7)"]
+    )
+    assert not ok and re.fullmatch(r"pytest +FAILED +\d+ s  3 passed in 1 s; exit status 7", line)
     done, scope = {}, check["main"].__globals__
 
     def part(name, command, processes=1):
@@ -319,6 +324,22 @@ def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys
     assert check["main"](["--quick"]) == 1
     assert list(done) == ["format", "ruff", "mypy", "rooms", "pytest"]
     assert done["pytest"][-2:] == ["-m", "not slow"]
+
+
+def test_a_test_that_leaves_a_file_in_the_checkout_fails_the_run(tmp_path):
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "slow.txt"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n.pytest_cache/\n.hypothesis/\n*.log\n")
+    (tmp_path / "there_before.txt").touch()
+    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+    written = tmp_path / "tests" / "test_writes.py"
+    for name, status in (("x.log", 0), ("left", 1)):
+        written.write_text(f"import os\ndef test_it():\n    os.mkdir({name!r})\n")
+        code, said = run("-m", "pytest", "-q", "-p", "no:nbval", "-n", "1", "tests", cwd=tmp_path)
+        assert code == status, said
+        assert "1 passed" in said
+    assert said.splitlines()[-1] == "failed: tests left in the checkout: ['left/']"
 
 
 def test_the_linters_that_check_runs_are_there():

@@ -90,7 +90,10 @@ def part(name, command, processes=1):
             print(line, end="", flush=True)
             lines.append(line)
     passed = process.returncode == 0
-    return passed, summary(name, passed, started, closing(lines))
+    text = closing(lines)
+    if not passed and not re.search(r"fail|error", text):
+        text += f"; exit status {process.returncode}"  # it ended badly after a good last line
+    return passed, summary(name, passed, started, text)
 
 
 def notebooks():

@@ -143,7 +143,8 @@ def test_the_loss_is_described_once(tmp_path):
         )
 
 
-def test_without_args_the_trainer_has_its_own():
+def test_without_args_the_trainer_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it makes its folder, trainer_output
     trainer = kd.DistillationTrainer(
         build("Llama"), teacher=build("Llama", seed=2), train_dataset=TEXT
     )
