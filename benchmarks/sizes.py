@@ -4,9 +4,9 @@
 
 Each student starts from nothing, with the shape of docs_lm made narrower or wider, and reads the
 same texts: by their labels, or by the top 20 of docs_lm's answers from disk (kdlab.signals), alpha
-1. The rate is chosen for each size and arm on validation texts, with a first seed of its own, at
-the fewest steps; then every seed draws its own weights and order, and test texts are read once for
-each number of steps. docs_lm has learnt these training texts, and none of the test texts. Its own
+1. The rate is chosen for each size, arm and number of steps on validation texts, with a first seed
+of its own; then every seed draws its own weights and order, and test texts are read once for each
+number of steps. docs_lm has learnt these training texts, and none of the test texts. Its own
 nats are the row "teacher".
 
 Half an hour on two cores. Writes results/sizes.csv: nats a token on test texts, rows of this
@@ -24,7 +24,7 @@ from table import hardware, write
 from kdlab.lessons import language
 
 RESULTS = Path(__file__).parent / "results" / "sizes.csv"
-TEACHER, LENGTH, BATCH, K = "docs_lm", 64, 16, 20
+TEACHER, LENGTH, BATCH, K = "docs_lm", 64, 8, 20
 SHAPES = {  # width: blocks; four heads each
     16: 2,
     32: 2,
@@ -32,7 +32,7 @@ SHAPES = {  # width: blocks; four heads each
     96: 4,
     160: 5,
 }
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 ARMS = "labels", "teacher"
 
 
@@ -117,21 +117,22 @@ def main(line=None):
 
 
 def measured(asked, config, width, arm, signals, parts):
-    """The rows of one size and arm: at the best rate, every seed at every number of steps."""
-    first = min(asked.steps)
+    """The rows of one size and arm: every seed at every number of steps, at its best rate."""
 
     def run(seed, rate, steps, on):
         student = new_student(config, width, seed)
         loss = losses(signals, parts["train"], seed)[arm]
-        return student, language.teach(student, loss, rate, steps, lambda s: language.nats(s, on))
+        return language.teach(student, loss, rate, steps, lambda one: language.nats(one, on))
 
-    rates = {rate: run(0, rate, [first], parts["validation"])[1][first] for rate in asked.rates}
-    best = min(rates, key=rates.get)
+    unread = {rate: run(0, rate, asked.steps, parts["validation"]) for rate in asked.rates}
+    best = {n: min(unread, key=lambda rate: unread[rate][n]) for n in asked.steps}
+    size = {"width": width, "parameters": new_student(config, width, 0).num_parameters()}
     found = []
     for seed in range(1, asked.seeds + 1):
-        student, at = run(seed, best, asked.steps, parts["test"])
-        size = {"width": width, "parameters": student.num_parameters(), "arm": arm}
-        found += [size | {"seed": seed, "lr": best, "steps": n, "nats": at[n]} for n in at]
+        for rate in sorted(set(best.values())):
+            at = run(seed, rate, [n for n in asked.steps if best[n] == rate], parts["test"])
+            row = size | {"arm": arm, "seed": seed, "lr": rate}
+            found += [row | {"steps": n, "nats": at[n]} for n in at]
     return found
 
 

@@ -26,6 +26,7 @@ from .evidence.audit import audit as audit
 from .evidence.cost import costs as costs
 from .evidence.export import OnnxModel as OnnxModel
 from .evidence.export import to_onnx as to_onnx
+from .evidence.gguf_export import to_gguf as to_gguf
 from .evidence.intervals import DELTA as DELTA
 from .evidence.intervals import Comparison as Comparison
 from .evidence.intervals import Estimate as Estimate

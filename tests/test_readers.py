@@ -181,6 +181,13 @@ def as_a_file(model):
         return kd.to_onnx(model, x, f"{folder}/net.onnx")(x)
 
 
+def as_gguf(model):
+    tokenizer = kd.language_model("docs_lm")[1]
+    with tempfile.TemporaryDirectory() as folder:
+        file = kd.to_gguf(model, tokenizer, f"{folder}/lm.gguf", ["Return a list."], "f32")
+        return kd.language_model(file.path)[0](WINDOWS).logits.detach()
+
+
 def kept_on_disk(model):
     rows = [{"id": 0, "input_ids": [1, 2, 3, 4]}]
     with tempfile.TemporaryDirectory() as folder:
@@ -218,6 +225,7 @@ READERS = {
         lambda m: kd.outputs.logits(ship.rounded(m, lambda w, bits: w, 8), task().test.x),
     ),
     "to_onnx": (lambda: network().float(), as_a_file),
+    "to_gguf": (lambda: kd.language_model("docs_lm")[0], as_gguf),
     "from_teacher": (writer, kept_on_disk),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),

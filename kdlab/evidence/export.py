@@ -1,13 +1,9 @@
 """A model as a file that runs without torch: ONNX, in whole numbers or in eight bits, compared."""
 
-import contextlib
 import functools
-import logging
 import os
 import re
-import tempfile
-import warnings
-from collections.abc import Iterator
+import tempfile  # noqa: F401  # for the examples
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from torch import Tensor, nn
 from kdlab.base.arguments import instance, number, place, rows_of
 from kdlab.base.extras import needs
 from kdlab.base.wrapped import evaluating, takes
+from kdlab.base.writing import beside, quiet
 
 INPUT, OUTPUT = "x", "logits"
 
@@ -85,7 +82,7 @@ class OnnxModel:
         rows_of("int8", "x", x)
         with needs("ship", asked="int8", why="eight bits need"):
             from onnxruntime.quantization import QuantType, quantize_dynamic
-        with _beside(Path(place("int8", "path", path))) as new, _quiet():
+        with beside(Path(place("int8", "path", path))) as new, quiet():
             quantize_dynamic(self.path, new, weight_type=QuantType.QInt8)
             far = _apart(OnnxModel(new)(x), self(x))
         return OnnxModel(path, far)
@@ -126,10 +123,10 @@ def to_onnx(
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     given = {INPUT: x} if torch.is_tensor(x) else dict(x)
     given = {name: value.to(home) for name, value in given.items()}
-    with evaluating(model), _beside(Path(place("to_onnx", "path", path))) as new:
+    with evaluating(model), beside(Path(place("to_onnx", "path", path))) as new:
         alone = _Logits(model, list(given), torch.is_tensor(x)).eval()
         alone(*given.values())  # an error of its own is not one of the export
-        with _quiet():
+        with quiet():
             _exported(alone, given, new)
         far = 0.0
         for part in (given, _smaller(given)):
@@ -195,25 +192,3 @@ def _apart(found, wanted):
     if found.shape != wanted.shape:
         return float("inf")
     return float((found.double() - wanted.double()).abs().max())
-
-
-@contextlib.contextmanager
-def _beside(path) -> Iterator[Path]:
-    """A file beside its place, moved there at the end; after an error neither is there."""
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
-        new = Path(folder, path.name)
-        yield new
-        os.replace(new, path)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without what both libraries say to their own developers."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(None):
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)

@@ -75,3 +75,9 @@ def inked(task: Task) -> float:
     """How many per cent of a task's training images have any ink in that corner."""
     corner = task.transfer.x[..., :CORNER, :CORNER].flatten(1)
     return 100 * float((corner.amax(1) > 0).double().mean())
+
+
+def goes_on(model: nn.Module, tokenizer: Any, start: str, tokens: int = 24) -> str:
+    """A text and what a language model holds likeliest after it, token by token."""
+    ids = tokenizer(start, return_tensors="pt")["input_ids"]
+    return tokenizer.decode(kd.completions(model, ids, tokens, temperature=0)["input_ids"][0])

