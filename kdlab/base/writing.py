@@ -14,12 +14,16 @@ from pathlib import Path
 def beside(path: Path) -> Iterator[Path]:
     """A file beside its place, moved there at the end; after an error neither is there.
 
+    FileNotFoundError where the folder is missing.
+
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with beside(Path(folder, "a.txt")) as new:
     ...         _ = new.write_text("all of it")
     ...     os.listdir(folder)
     ['a.txt']
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in")
     with tempfile.TemporaryDirectory(prefix=".kdlab-", dir=path.parent) as folder:
         new = Path(folder, path.name)
         yield new

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdlab.base.arguments import listed, number, one_of, place, text
+from kdlab.base.arguments import instance, listed, number, one_of, place, text
 from kdlab.base.extras import needs
 from kdlab.base.wrapped import evaluating
 from kdlab.base.writing import beside, quiet
-from kdlab.students.limits import unwrapped
+from kdlab.students.limits import check_ids, positions, unwrapped
 from kdlab.students.pretrained import language_model
 
 # what a weight is kept in, and how far logits may then move, as a share of the largest one: a few
@@ -62,10 +62,11 @@ def to_gguf(
     model: of transformers, on any device, of an architecture that llama.cpp knows; an adapter is
     merged first. path: ends in .gguf; written whole or not at all. texts: what file and model are
     compared on, such as a few of your own: the file is read by transformers, both tokenise and
-    answer in float32, the model in eval mode and left as it was. kind: what a weight is kept in,
-    "f32", "f16", "bf16" or "q8_0" (whole numbers of 8 bits, a step for every 32). tolerance: how
-    far logits may move, as a share of the largest; None is 1e-5, 5e-3, 4e-2 and 0.1 in that order.
-    What rounding costs in quality is no error: measure it, as by `kdlab.perplexity`.
+    answer in float32, each text cut to the model's positions, the model in eval mode and left as it
+    was. kind: what a weight is kept in, "f32", "f16", "bf16" or "q8_0" (whole numbers of 8 bits, a
+    step for every 32). tolerance: how far logits may move, as a share of the largest; None is 1e-5,
+    5e-3, 4e-2 and 0.1 in that order. What rounding costs in quality is no error: measure it, as by
+    `kdlab.perplexity`.
 
     Raises ValueError for an architecture or a tokenizer that has no form there (it is named), and
     where tokens or logits differ; ImportError without kdlab[ship].
@@ -76,7 +77,10 @@ def to_gguf(
     ...     file.difference < 1e-4, file.nbytes > 2_000_000
     (True, True)
     """
+    from transformers import PreTrainedTokenizerBase
+
     model = unwrapped("to_gguf", model)
+    instance("to_gguf", "tokenizer", tokenizer, PreTrainedTokenizerBase, "one of transformers")
     one_of("to_gguf", "kind", kind, list(TOLERANCES))
     if tolerance is None:
         tolerance = TOLERANCES[kind]
@@ -84,6 +88,7 @@ def to_gguf(
     texts = [text("to_gguf", "texts", one) for one in listed("to_gguf", "texts", texts)]
     if not texts:
         raise ValueError("to_gguf: texts must hold a text to compare on, got none")
+    check_ids("to_gguf: texts", model, [torch.tensor(tokenizer(one)["input_ids"]) for one in texts])
     path = Path(place("to_gguf", "path", path))
     if path.suffix != ".gguf":
         raise ValueError(f"to_gguf: path must end in .gguf, got {path.name!r}")
@@ -162,7 +167,7 @@ def _compare(wanted, found, texts, tolerance):
                 f"to_gguf: tokenizer must give the same tokens there, got {same} for {ids} of "
                 f"the text {one!r}"
             )
-        ids = torch.tensor([ids], device=model.device)
+        ids = torch.tensor([ids], device=model.device)[:, : positions(model)]
         with evaluating(model), evaluating(read):
             logits = model(ids).logits
             far = max(far, float((read(ids).logits - logits).abs().max()))

@@ -61,19 +61,27 @@ def train_together(rows: list, processes: int = 2) -> tuple[list[float], dict[st
     """docs_base, trained on docs_lm's answers by several processes → (losses, weights).
 
     rows: texts, {"input_ids"}. A step is 8 texts for one process, 4 each for two; the losses are
-    of each step, the weights those of the last. Started as `torchrun` starts them, on this machine.
+    of each step, the weights those of the last. Several are started as `torchrun` starts them, on
+    this machine; one is this process.
     """
     arguments.whole("train_together", "processes", processes, least=1, most=BATCH)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
     with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder, "job.json")
-        job.write_text(json.dumps({"folder": folder, "rows": rows, "processes": processes}))
-        run = ["torch.distributed.run", "--nproc_per_node", str(processes)]
-        run += ["--master_addr", "127.0.0.1", "--master_port", port]
-        _run([[sys.executable, "-m", *run, __file__, "train", str(job)]])
+        if processes == 1:
+            _train(folder, rows, processes)
+        else:
+            _by_torchrun(folder, rows, processes)
         losses = json.loads(Path(folder, "losses.json").read_text())
         return losses, load_file(Path(folder, "model.safetensors"))
+
+
+def _by_torchrun(folder, rows, processes):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    job = Path(folder, "job.json")
+    job.write_text(json.dumps({"folder": folder, "rows": rows, "processes": processes}))
+    run = ["torch.distributed.run", "--nproc_per_node", str(processes)]
+    run += ["--master_addr", "127.0.0.1", "--master_port", port]
+    _run([[sys.executable, "-m", *run, __file__, "train", str(job)]])
 
 
 def _train(folder, rows, processes):
@@ -97,6 +105,7 @@ def _train(folder, rows, processes):
     trainer = kd.DistillationTrainer(
         student, config, teacher=teacher, objective=kd.TokenLoss(alpha=1.0), train_dataset=rows
     )
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     if trainer.is_world_process_zero():

@@ -123,6 +123,16 @@ WRONG = {
         ValueError,
         "can't be written by llama.cpp's converter",
     ),
+    "a larger vocabulary": (
+        lambda m, t: (
+            transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES | {"vocab_size": 99})),
+            t,
+            TEXTS,
+        ),
+        ValueError,
+        "to_gguf: texts.0. must hold ids below 99",
+    ),
+    "no tokenizer": (lambda m, t: (m, "docs_lm", TEXTS), TypeError, "tokenizer must be one of tr"),
     "no text": (lambda m, t: (m, t, []), ValueError, "texts must hold a text"),
     "one string": (lambda m, t: (m, t, "a list"), TypeError, "to_gguf: texts must be"),
     "a number for a text": (lambda m, t: (m, t, [3]), TypeError, "to_gguf: texts must be"),
@@ -150,6 +160,20 @@ def test_wrong_arguments(docs, tmp_path):
     with pytest.raises(ValueError, match="to tolerance 1e-06 of its largest logit"):
         kd.to_gguf(*docs, path, TEXTS, "q8_0", tolerance=1e-6)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_that_is_too_long_is_cut(docs, tmp_path):
+    config = transformers.GPT2Config(
+        vocab_size=1024, n_embd=32, n_layer=1, n_head=4, eos_token_id=0
+    )
+    model, long = transformers.GPT2LMHeadModel(config), "a list of " * 600
+    assert len(docs[1](long)["input_ids"]) > config.n_positions == 1024
+    assert kd.to_gguf(model, docs[1], tmp_path / "m.gguf", [long], "f32").difference < 1e-5
+
+
+def test_a_folder_that_is_not_there_is_named(docs, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere to write m.gguf in"):
+        kd.to_gguf(*docs, tmp_path / "nowhere" / "m.gguf", TEXTS)
 
 
 def test_a_file_that_was_there_stays_whole_when_the_next_one_fails(docs, tmp_path):

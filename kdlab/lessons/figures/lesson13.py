@@ -110,6 +110,43 @@ def taught(found, teacher):
     )
 
 
+def by_size(table, live):
+    """How well students of several sizes read, by labels and by a teacher.
+
+    table: rows of benchmarks/results/sizes.csv. live: {parameters: nats} of the student taught
+    here, at the fewest steps."""
+    its = table[table["arm"] == "its teacher"].iloc[0]
+    panels, roles = {}, {"labels": "rival", "teacher": "student"}
+    for steps in sorted(table["steps"].dropna().unique().astype(int)):
+        own = table[table["steps"] == steps]
+        panels[f"{steps} steps"] = [
+            Curve(name, _over_sizes(own[own["arm"] == name]), role) for name, role in roles.items()
+        ]
+    first = next(iter(panels))
+    return curves(
+        panels,
+        x="parameters of the student (thousands)",
+        y="nats a token on unread text (lower is better)",
+        log=True,
+        ticks={"x": [round(x) for x in panels[first][0].values]},
+        ceiling=("the teacher", float(its["nats"])),
+        height=360,
+        dots={first: {n / 1000: nats for n, nats in live.items()}},
+        caption="Students that start from nothing, by labels or by the top 20 of a teacher of "
+        f"{its['parameters'] / 1000:,.0f} thousand parameters, each at its best rate; bands are "
+        "95 % intervals over weights and orders of texts, from benchmarks/sizes.py. Diamond: one "
+        "that the teacher taught here.",
+    )
+
+
+def _over_sizes(rows):
+    """{thousands of parameters: Estimate over seeds}."""
+    return {
+        n / 1000: Estimate(own.set_index("seed")["nats"], "unread text", "nats", 1, "students")
+        for n, own in rows.groupby("parameters")
+    }
+
+
 def workers(found, whose):
     """How far two workers are from one. found: {how they merge: {step: Estimate}}, in per cent."""
     roles = dict(zip(found, ("rival", "student"), strict=True))
