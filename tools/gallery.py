@@ -1,6 +1,8 @@
-"""Pages of the site that are made from the notebooks: thumbnails of what there is, and answers."""
+"""Pages of the site that are made from the notebooks and from what was measured: thumbnails of what
+there is, answers, and the ledger of claims."""
 
 import base64
+import csv
 import html
 import io
 import re
@@ -84,3 +86,59 @@ def answers():
         lines += ["", f"**{name}** {asked.text} *{options}*", ""]
         lines += [f"**{asked.right}.** {asked.because}"]
     return "\n".join(lines) + "\n"
+
+
+LEDGER = """# The ledger of claims
+
+A lesson's claim stops its notebook where it does not hold. That is one set of draws. For this table
+the lessons were run again, each run with splits, teachers and students of its own, and every claim
+was counted. A run counts where the claim's 95 % interval lay on the claimed side at every budget;
+where it did not, the claim may be wrong there, or the interval may be too wide to tell. The claims
+that did not always hold come first.
+
+The *margin* is the distance of the mean from the claim's bound, in standard errors, at the budget
+where that is least: its mean over the runs, and its least. *Fails at* names the budgets at which
+the claim failed, and in how many runs. Margins stop at 99. `make repeat NB=notebooks/NN_name.ipynb`
+makes a lesson's rows again; [Refute us](refute.md) says how to send a setting that flips one.
+"""
+
+
+def ledger(table, lessons):
+    """Markdown: how often each claim held on fresh draws, those that did not always hold first.
+
+    table: the file that tools/repeat.py writes. lessons: the names of all lessons' notebooks.
+    """
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    always = [row for row in rows if int(row["held"]) == int(row["of"])]
+    rest = [row for row in rows if int(row["held"]) < int(row["of"])]
+    rest.sort(key=lambda row: (int(row["held"]) / int(row["of"]), row["lesson"]))
+    made = sorted({f"{row['hardware']}, {row['machine']}, torch {row['torch']}" for row in rows})
+    missing = [name for name in sorted(lessons) if name not in {row["lesson"] for row in rows}]
+    lines = [LEDGER, f"## Not always: {len(rest)} of {len(rows)}", "", *_claims(rest)]
+    lines += ["", f"## In every run: {len(always)} of {len(rows)}", "", *_claims(always)]
+    if missing:
+        named = ", ".join(_lesson(name) for name in missing)
+        lines += ["", "## Not repeated yet", "", f"The claims of lessons {named}."]
+    return "\n".join([*lines, "", f"Made on: {'; '.join(made)}."]) + "\n"
+
+
+def _claims(rows):
+    """The rows of the ledger as a table, or a line where there are none."""
+    if not rows:
+        return ["None."]
+    lines = ["| lesson | claim | held | margin | least | fails at |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        held = f"{row['held']} of {row['of']}"
+        told = [row["mean_margin"], row["least_margin"], _escaped(row["flips"])]
+        told = [_lesson(row["lesson"]), _escaped(row["sentence"]), held, *told]
+        lines.append(f"| {' | '.join(told)} |")
+    return lines
+
+
+def _lesson(name):
+    return f"[{name[:2]}](../notebooks/{name}.ipynb)"
+
+
+def _escaped(words):
+    return re.sub(r"([\\`*_|<>$\[\]])", r"\\\1", words)

@@ -29,6 +29,7 @@ GALLERIES = {
     "homework.md": "homework/student/*/*.ipynb",
 }
 HERE = "<!-- thumbnails -->"
+CLAIMS = ROOT / "benchmarks" / "results" / "claims.csv"
 # the API's pages are those of this working copy, whatever is installed
 sys.path.insert(0, str(ROOT))
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -93,6 +94,8 @@ def stage(folder):
         copy.parent.mkdir(parents=True, exist_ok=True)
         write(still(read(path)), copy)
     (folder / "answers.md").write_text(gallery.answers(), encoding="utf-8")
+    names = [path.stem for path in (ROOT / "notebooks").glob(NOTEBOOKS[0])]
+    (folder / "ledger.md").write_text(gallery.ledger(CLAIMS, names), encoding="utf-8")
     for name, pattern in GALLERIES.items():
         page = folder / name
         made = gallery.cards((ROOT / "notebooks").glob(pattern), folder, ROOT)
