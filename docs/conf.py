@@ -8,7 +8,7 @@ from sphinx.pycode import ModuleAnalyzer
 project = "kdlab"
 html_title = "kdlab: a course on knowledge distillation"
 author = "the kdlab authors"
-copyright = "the kdlab authors, MIT licence"
+copyright = "the kdlab authors; prose and figures CC BY 4.0, code MIT"
 language = "en"
 smartquotes = False  # shapes are written (..., V), in code and in text
 
