@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist bands teachers lock clean
+.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist bands teachers release lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -76,6 +76,9 @@ teachers: $(READY)  ## the small models of data/teachers trained again: half an 
 	@$(PY) data/make_topics_lm.py
 	@$(PY) data/make_docs_lm.py
 	@$(PY) data/make_docs_bert.py
+
+release: $(READY)  ## the wheel and the sdist in dist/, checked, and tried in a clean environment (QUICK=1 leaves that out)
+	@$(PY) tools/release.py $(if $(QUICK),--no-install)
 
 lock:  ## constraints.txt again, from the newest versions that fit
 	@$(PYTHON) tools/lock.py

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import packages
 import pytest
 
 from kdlab.__main__ import main
@@ -141,8 +142,7 @@ def test_from_a_wheel_outside_the_repository(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = packages.built()[0]
     run(sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     here = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
