@@ -259,7 +259,9 @@ def test_the_page_s_sample_is_a_row_of_the_ledger():
     )
     page = gallery.ledger(ROOT / "benchmarks/results/claims.csv", [])
     held, of, mean, least, sentence, flips = numbers.groups()
-    assert f"| {sentence} | {held} of {of} | {mean} | {least} | {flips} |" in page
+    assert f"| {sentence} | {held} of {of} | {mean} | {least} | {flips} |" in page, (
+        "copy the row anew"
+    )
 
 
 def test_the_ledger_shows_first_what_did_not_always_hold(tmp_path):
