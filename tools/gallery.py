@@ -98,8 +98,9 @@ that did not always hold come first.
 
 The *margin* is the distance of the mean from the claim's bound, in standard errors, at the budget
 where that is least: its mean over the runs, and its least. *Fails at* names the budgets at which
-the claim failed, and in how many runs. Margins stop at 99. `make repeat NB=notebooks/NN_name.ipynb`
-makes a lesson's rows again; [Refute us](refute.md) says how to send a setting that flips one.
+the claim failed, and in how many runs; a claim of one budget names none. Margins stop at 99.
+`make repeat NB=notebooks/NN_name.ipynb` makes a lesson's rows again; [Refute us](refute.md) says
+how to send a setting that flips one.
 """
 
 
