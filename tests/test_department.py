@@ -172,6 +172,26 @@ def test_every_question_of_every_homework_has_an_outcome():
     assert {q for row in OUTCOMES for q in re.findall(r"\d\.\w", row[3])} == there
 
 
+NAMED = re.compile(r"^\| \[?(\d\d) ([^\]|]+?)\]?(?:\(\S+\))? \| ([^|]+?) \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "notebooks/00_start_here.ipynb"])
+def test_a_table_of_lessons_names_them_all_and_asks_what_they_ask(page):
+    """A lesson that is new is in every table, with the question of its own title."""
+    told = words(ROOT / page) if page.endswith(".ipynb") else text(page)
+    rows = {number: asked.lower() for number, _, asked in NAMED.findall(told)}
+    for number, path in LESSONS.items():
+        title = words(path).splitlines()[0].removeprefix(f"# {number} · ")
+        assert title.lower().endswith(rows.pop(number)), number
+    assert not rows and "to come" not in told
+
+
+def test_lesson_00_says_how_long_the_core_is():
+    hours = {4: "four", 5: "five", 6: "six", 7: "seven"}
+    core = sum(minutes(path) for number, path in LESSONS.items() if number <= "07")
+    assert f"about {hours[round(core / 60)]} hours" in words(LESSONS["00"])
+
+
 # --- rubrics ---
 
 
@@ -330,8 +350,13 @@ def extras(requirement):
 def test_the_container_sets_up_what_the_makefile_makes():
     made = json.loads(text(".devcontainer/devcontainer.json"))
     assert re.search(r"python:(\S+)-", made["image"])[1] in PROJECT["requires-python"]
-    word, target = made["postCreateCommand"].split()
-    assert word == "make" and f"LESSONS := {target}\n" in text("Makefile")
+    first, rest = made["postCreateCommand"].split(" && ")
+    word, target = rest.split()
+    assert (
+        first == "pip install uv"
+        and word == "make"
+        and f"LESSONS := {target}\n" in text("Makefile")
+    )
     assert made["forwardPorts"] == [8888]
     assert made["containerEnv"]["OMP_WAIT_POLICY"] == "PASSIVE"
     if shutil.which("make"):
@@ -343,17 +368,17 @@ def test_the_container_sets_up_what_the_makefile_makes():
 
 def test_a_binder_installs_the_pinned_course_without_cuda():
     folder = ROOT / ".binder"
-    lines = [line for line in text(".binder/requirements.txt").splitlines() if line[0] != "#"]
-    options = dict(line.split(maxsplit=1) for line in lines)
-    assert set(options) == {"--extra-index-url", "-c", "-e"}
-    assert options["--extra-index-url"] == "https://download.pytorch.org/whl/cpu"
-    assert (folder / options["-c"]).resolve() == ROOT / "constraints.txt"
+    *_, last = (folder / "postBuild").read_text().splitlines()
+    setting, *command = shlex.split(last)
+    assert setting == "UV_TORCH_BACKEND=cpu" and command[:3] == ["uv", "pip", "install"]
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert (ROOT / options["-c"]).name == "constraints.txt" and (ROOT / options["-c"]).is_file()
     assert options["-e"].startswith(".[") and extras(options["-e"]) == {"course", "api", "serve"}
     version = (folder / "runtime.txt").read_text().strip().removeprefix("python-")
     assert version in PROJECT["requires-python"]
     assert (folder / "start").read_text().endswith('exec "$@"\n')
     if os.name != "nt":
-        assert os.access(folder / "start", os.X_OK)
+        assert all(os.access(folder / name, os.X_OK) for name in ("start", "postBuild"))
         done = subprocess.run(
             [folder / "start", "printenv", "OMP_WAIT_POLICY"], capture_output=True, text=True
         )
