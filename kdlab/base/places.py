@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from kdlab.base import arguments
+from kdlab.base import plain_arguments as arguments
 
 HUB_IDS = {  # short names of this course → hub ids
     "mnist": "ylecun/mnist",

@@ -2,7 +2,7 @@
 
 import os
 
-from kdlab.base import arguments
+from kdlab.base import plain_arguments as arguments
 
 STEP = 1000  # seeds between two repetitions, more than any lesson uses
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdlab.base import arguments
+from kdlab.base import plain_arguments as arguments
 from kdlab.base.places import course_files
 from kdlab.evidence.intervals import DELTA, Comparison
 

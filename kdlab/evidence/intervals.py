@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdlab.base import arguments
+from kdlab.base import plain_arguments as arguments
 from kdlab.base.extras import needs
 
 # metrics shown in per cent or percentage points

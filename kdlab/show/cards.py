@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from kdlab.base import arguments
+from kdlab.base import plain_arguments as arguments
 from kdlab.evidence.claims import FAILED, Claim, claimed, judge, record
 from kdlab.show.colours import BLUE, FAINT, INK, MUTED, TINT, VERMILLION
 
