@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
 
-.PHONY: help lab check test course execute homework grade demos site slides bench repeat mnist bands teachers release lock clean
+.PHONY: help lab check test course execute homework grade demos pool site slides bench repeat mnist bands teachers release lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -44,6 +44,9 @@ grade: $(READY)  ## grade a folder or a platform's zip, SUBMITTED=â€¦ (SECRET=â€
 
 demos: $(READY)  ## the demos as apps, on this machine only, with a token
 	@$(PY) tools/demos.py $(DEMO_ARGS)
+
+pool: $(READY)  ## the class measures together: each laptop a split; on this machine only (POOL_ARGS="--host 0.0.0.0" opens it)
+	@$(PY) -m kdlab pool $(POOL_ARGS)
 
 site: $(READY)  ## the course as a searchable static site in build/site
 	@$(PY) tools/website.py

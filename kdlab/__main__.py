@@ -1,5 +1,5 @@
-"""kdlab doctor | start DIR | serve MODEL, or python -m kdlab: what this machine has and lacks; the
-course in a folder of your own; a teacher behind HTTP."""
+"""kdlab doctor | start DIR | serve MODEL | pool, or python -m kdlab: what this machine has and
+lacks; the course in a folder of your own; a teacher behind HTTP; a class that measures together."""
 
 import argparse
 import difflib
@@ -24,6 +24,16 @@ def _serve(chosen):
     from kdlab.teachers.server import main as serve
 
     return serve([chosen.model, "--port", str(chosen.port)]) or 0
+
+
+def _pool(chosen):
+    from kdlab.lessons.pool.server import run
+
+    try:
+        return run(chosen)
+    except ValueError as error:  # of an option
+        print(f"kdlab {error}", file=sys.stderr)
+        return 1
 
 
 def parser():
@@ -51,10 +61,34 @@ def parser():
     served = add("serve", _serve, "answer as OpenAI's API does, on this machine only, until Ctrl-C")
     served.add_argument("model", metavar="MODEL", help="a directory or a hub id")
     served.add_argument("--port", type=int, default=0, help="a free one when not given")
+    _pool_arguments(
+        add("pool", _pool, "gather what each laptop of a class finds on a split of its own")
+    )
     return top
 
 
-COMMANDS = ("doctor", "start", "serve")
+def _pool_arguments(pool):
+    pool.add_argument("--question", help='what the class asks; "Does the teacher help?"')
+    pool.add_argument("--low", type=float, help="the least difference that can be, −100")
+    pool.add_argument("--high", type=float, help="the greatest, 100")
+    pool.add_argument("--measure", choices=["points", "nats"], help="points")
+    pool.add_argument("--dir", help="where it is kept, and goes on; pools/DATE when not given")
+    pool.add_argument("--port", type=int, help="a free one, or that of before")
+    pool.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="who reaches it: this machine only, unless you say 0.0.0.0, the class's network",
+    )
+    pool.add_argument(
+        "--simulate",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N laptops that train nothing and send numbers that are drawn, to see how it looks",
+    )
+
+
+COMMANDS = ("doctor", "start", "serve", "pool")
 
 
 def main(arguments):

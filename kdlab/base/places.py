@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 from kdlab.base import plain_arguments as arguments
@@ -70,3 +71,21 @@ def course_files() -> Path:
     """
     package = Path(__file__).parent.parent
     return package / "course" if (package / "course").is_dir() else package.parent
+
+
+def cache_folder() -> Path:
+    """Where kdlab keeps what it may need again: KDLAB_CACHE, or the user's own cache folder.
+
+    >>> cache_folder().name
+    'kdlab'
+    """
+    if told := os.environ.get("KDLAB_CACHE"):
+        return Path(told)
+    home = Path.home()
+    if sys.platform == "win32":
+        own = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        own = home / "Library" / "Caches"
+    else:
+        own = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return own / "kdlab"

@@ -4,6 +4,7 @@ import os
 
 from kdlab.base import plain_arguments as arguments
 
+VARIABLE = "KDLAB_REPEAT"
 STEP = 1000  # seeds between two repetitions, more than any lesson uses
 
 
@@ -16,7 +17,7 @@ def fresh(seed: int) -> int:
     >>> fresh(3)
     3
     """
-    told = os.environ.get("KDLAB_REPEAT") or "0"
+    told = os.environ.get(VARIABLE) or "0"
     if not told.isdecimal():
         raise ValueError(f"setup: KDLAB_REPEAT must be a whole number of at least 0, got {told!r}")
     return arguments.whole("setup", "seed", seed) + STEP * int(told)

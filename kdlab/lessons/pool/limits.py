@@ -1,0 +1,42 @@
+"""How often somebody may ask: a bucket of requests for each, filled again with time."""
+
+import time
+from collections.abc import Callable
+
+MOST = 4096  # whom it remembers
+
+
+class Rates:
+    """`burst` requests at once, and `each_second` more as time goes by, for each who asks.
+
+    >>> rates = Rates(burst=2, each_second=1, clock=iter([0, 0, 0, 1]).__next__)
+    >>> [rates.allow("a") for _ in range(4)]
+    [True, True, False, True]
+    """
+
+    def __init__(
+        self, burst: float, each_second: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.burst, self.each_second, self.clock = burst, each_second, clock
+        self._left: dict[str, tuple[float, float]] = {}  # how many are left, and when that was
+
+    def allow(self, who: str, cost: float = 1) -> bool:
+        """Whether they may; then it is counted."""
+        now = self.clock()
+        if len(self._left) >= MOST:
+            self._forget(now)
+        left = self._now(who, now)
+        self._left[who] = (left - cost * (left >= cost), now)
+        return left >= cost
+
+    def _now(self, who, now):
+        left, then = self._left.get(who, (self.burst, now))
+        return min(self.burst, left + (now - then) * self.each_second)
+
+    def _forget(self, now):
+        """Those whose bucket is full again, who lose nothing; the longest quiet where none is."""
+        self._left = {w: x for w, x in self._left.items() if self._now(w, now) < self.burst}
+        if len(self._left) >= MOST:
+            quiet = sorted(self._left, key=lambda who: self._left[who][1])
+            for who in quiet[: MOST // 2]:
+                del self._left[who]
