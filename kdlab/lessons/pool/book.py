@@ -15,7 +15,8 @@ PREDICTIONS = ("helps", "no difference", "hurts")
 MEASURES = ("points", "nats")
 # what becomes of an entry; only the first is in the interval
 COUNTS, DOUBLE, CANNOT, LATE = "counts", "double", "cannot be", "late"
-LAPTOPS, OF_ONE = 300, 10  # the most that a pool takes: laptops, and entries of one of them
+# the most that a pool takes: laptops, entries of one of them, entries of others, who never joined
+LAPTOPS, OF_ONE, OF_STRANGERS = 300, 10, 100
 
 
 class FullError(RuntimeError):
@@ -120,7 +121,8 @@ class Book:
             self.laptops[said["laptop"]] = arguments.whole("pool", "split", said["split"], 1)
         elif kind == "sent":
             sent = Sent(**said)
-            self.entries.append(self._judged(sent))
+            if not self._known(sent):  # a disk that failed may have taken it all the same
+                self.entries.append(self._judged(sent))
         elif kind == "closed":
             self.closed = True
         else:
@@ -155,19 +157,22 @@ class Book:
         Raises `FullError` where this laptop, or everyone, has sent too much.
         """
         with self._lock:
-            own = [e for e in self.entries if e.sent.laptop == sent.laptop]
-            # a laptop that got no answer sends again; NaN equals nothing, so its words are compared
-            if same := [e for e in own if repr(e.sent) == repr(sent)]:
-                return same[0]
-            if len(own) >= OF_ONE:
+            if same := self._known(sent):
+                return same
+            if sum(e.sent.laptop == sent.laptop for e in self.entries) >= OF_ONE:
                 raise FullError(f"one laptop sends at most {OF_ONE} results")
-            # not LAPTOPS · OF_ONE: strangers, who never joined, are to leave room for who did
-            if len(self.entries) >= 3 * LAPTOPS:
-                raise FullError(f"this pool takes at most {3 * LAPTOPS} results")
+            strangers = sum(e.sent.laptop not in self.laptops for e in self.entries)
+            if sent.laptop not in self.laptops and strangers >= OF_STRANGERS:
+                raise FullError("this laptop has not joined, and too many sent without")
             entry = self._judged(sent)
             self._journal.append({"kind": "sent"} | asdict(sent))
             self.entries.append(entry)
             return entry
+
+    def _known(self, sent):
+        """The entry of what was sent before: a laptop that got no answer sends again; or None."""
+        words = repr(sent)  # NaN equals nothing, but its words do
+        return next((e for e in self.entries if repr(e.sent) == words), None)
 
     def close(self) -> None:
         """What comes from now on is late."""
@@ -191,14 +196,14 @@ class Book:
         if self.laptops.get(sent.laptop) != sent.split:
             return f"split {sent.split} was not given to this laptop"
         if sent.measure != terms.measure:
-            return f"it is in {sent.measure}, asked are {terms.measure}"
+            return f"in {sent.measure}, asked are {terms.measure}"
         if not math.isfinite(sent.difference):
-            return "it is no finite number"
+            return "no finite number"
         if not terms.low <= sent.difference <= terms.high:
-            return f"it is outside {terms.low:g} to {terms.high:g} {terms.measure}"
+            return f"outside {terms.low:g} to {terms.high:g} {terms.measure}"
         return ""
 
-    def seen(self) -> tuple[list[Entry], int, bool]:
-        """(entries, how many laptops joined, closed) of one moment."""
+    def seen(self) -> tuple[list[Entry], set[str], bool]:
+        """(entries, the laptops that joined, closed) of one moment."""
         with self._lock:
-            return list(self.entries), len(self.laptops), self.closed
+            return list(self.entries), set(self.laptops), self.closed

@@ -41,7 +41,7 @@ class Journal:
             self.damaged.append(number)
 
     def append(self, record: dict) -> None:
-        """Write a record; OSError where the disk does not take it, and then it is not there."""
+        """Write a record; OSError where the disk does not take it: it may be there, or not."""
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         start = b"\n" if self._cut else b""  # a cut line stays alone
         self._cut = True  # until all of this one is there

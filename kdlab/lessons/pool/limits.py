@@ -1,5 +1,6 @@
 """How often somebody may ask: a bucket of requests for each, filled again with time."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -20,14 +21,18 @@ class Rates:
         self.burst, self.each_second, self.clock = burst, each_second, clock
         self._left: dict[str, tuple[float, float]] = {}  # how many are left, and when that was
 
-    def allow(self, who: str, cost: float = 1) -> bool:
+    def allow(self, who: str) -> bool:
         """Whether they may; then it is counted."""
+        return self.charge(who, 1, least=1)
+
+    def charge(self, who: str, cost: float, least: float = -math.inf) -> bool:
+        """Take `cost` where `least` is left, if need be into debt; whether it was taken."""
         now = self.clock()
         if len(self._left) >= MOST:
             self._forget(now)
         left = self._now(who, now)
-        self._left[who] = (left - cost * (left >= cost), now)
-        return left >= cost
+        self._left[who] = (left - cost * (left >= least), now)
+        return left >= least
 
     def _now(self, who, now):
         left, then = self._left.get(who, (self.burst, now))

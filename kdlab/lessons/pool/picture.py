@@ -54,7 +54,12 @@ def picture(book: Book) -> Any:
         figure, (left, right) = axes(
             1, 2, figsize=(10, 4.6), gridspec_kw={"width_ratios": [3.2, 1]}
         )
-        figure.suptitle(f"{terms.question}{drawn}\n{verdict}", x=0.02, ha="left", color=INK)
+        figure.suptitle(
+            f"{terms.question}{drawn}\n{verdict} ({len(found)} splits)",
+            x=0.02,
+            ha="left",
+            color=INK,
+        )
         _funnel(left, found, told, terms.measure)
         _bars(right, foreseen)
         made = Picture(

@@ -77,7 +77,13 @@ class Reading:
             entries, joined, closed = self.book.seen()
             if len(entries) != self._of:
                 self._known, self._of = _worked_out(entries, self.book.terms), len(entries)
-        return self._known | {"joined": joined, "closed": closed, "notes": self.book.notes}
+        heard = len({e.sent.laptop for e in entries} & joined)
+        return self._known | {
+            "joined": len(joined),
+            "heard": heard,
+            "closed": closed,
+            "notes": self.book.notes,
+        }
 
 
 def _worked_out(entries, terms):

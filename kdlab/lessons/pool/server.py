@@ -117,7 +117,7 @@ def _guard(api, keys):
         right = [secrets.compare_digest(given, f"Bearer {key}".encode()) for key in keys]
         request.state.learner, request.state.instructor = right
         if not any(right) and request.url.path != "/":
-            rates.allow(who, GUESS)
+            rates.charge(who, GUESS)
             return answer(401, "wrong or no code")
         return await call_next(request)
 
@@ -131,6 +131,7 @@ def app(book: Book, folder: Path, code: str, token: str, address: str = "") -> A
     api, reading = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), Reading(book)
     _guard(api, (code, token))
     _for_laptops(api, book)
+    drawn = _drawn_once(book)
 
     @api.get("/")
     def page():
@@ -148,7 +149,7 @@ def app(book: Book, folder: Path, code: str, token: str, address: str = "") -> A
     @api.get("/pooled.svg")
     def pooled_picture():
         try:
-            return Response(picture(book).svg, media_type="image/svg+xml", headers=HEADERS)
+            return Response(drawn(), media_type="image/svg+xml", headers=HEADERS)
         except ImportError as error:
             raise HTTPException(501, str(error)) from error
 
@@ -160,6 +161,21 @@ def app(book: Book, folder: Path, code: str, token: str, address: str = "") -> A
         return {"kept": [str(path) for path in keep(book, folder)]}
 
     return api
+
+
+def _drawn_once(book):
+    """A function that gives the picture, drawn again only after an entry: it takes a second."""
+    lock, known = threading.Lock(), {}
+
+    def drawn():
+        with lock:
+            count = len(book.seen()[0])
+            if count not in known:
+                known.clear()
+                known[count] = picture(book).svg
+            return known[count]
+
+    return drawn
 
 
 def _for_laptops(api, book):
@@ -246,6 +262,7 @@ def _running(listener, api):
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # who asks is who is connected, whatever a request says
         limit_concurrency=400,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=5,
@@ -307,11 +324,15 @@ def run(chosen: Any) -> int:
     """`kdlab pool` with its parsed arguments: open, say where, wait for Ctrl-C."""
     folder = Path(chosen.dir or time.strftime("pools/%Y-%m-%d-%H%M%S"))
     arguments.whole("pool", "simulate", chosen.simulate, most=LAPTOPS)
+    if chosen.port is not None:
+        arguments.whole("pool", "port", chosen.port, most=65535)
     asked = {key: getattr(chosen, key) for key in ("question", "low", "high", "measure")}
     asked = {key: value for key, value in asked.items() if value is not None}
     terms = None  # go on with those of before
     if asked or not (folder / "pool.jsonl").is_file():
         terms = Terms(**({"question": QUESTION, "simulated": chosen.simulate > 0} | asked))
+    with needs("course", asked="pool", why="an interval needs"):
+        import scipy.special  # noqa: F401  # now, and not at the fourth result
     over = threading.Event()
     with opened(folder, terms, chosen.host, chosen.port) as pool:
         if chosen.simulate and not pool.book.terms.simulated:
