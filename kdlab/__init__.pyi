@@ -43,7 +43,7 @@ from .evidence.perplexity import perplexity as perplexity
 from .lessons.checks import check as check
 from .lessons.checks import hint as hint
 from .lessons.doctor import doctor as doctor
-from .lessons.pool.client import pool as pool
+from .lessons.pool import pool as pool
 from .lessons.predict import predict as predict
 from .lessons.yours import reference as reference
 from .lessons.yours import whose as whose

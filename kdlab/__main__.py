@@ -27,7 +27,7 @@ def _serve(chosen):
 
 
 def _pool(chosen):
-    from kdlab.lessons.pool.server import run
+    from kdlab.lessons.pool_server import run
 
     try:
         return run(chosen)

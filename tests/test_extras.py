@@ -61,7 +61,7 @@ CALLS = [
     ),
     ("api", "kd.APITeacher('http://127.0.0.1:1/v1', 'm', 'k')", "APITeacher: .* needs openai"),
     ("serve", "kd.serve", "serve: a server needs uvicorn"),
-    ("serve", "import kdlab.lessons.pool.server", "pool: a server needs uvicorn"),
+    ("serve", "import kdlab.lessons.pool_server", "pool: a server needs uvicorn"),
     (
         "ship",
         "kd.to_onnx(torch.nn.Linear(2, 2), torch.zeros(2, 2), 'x.onnx')",

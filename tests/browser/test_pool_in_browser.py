@@ -7,9 +7,9 @@ import sys
 import pytest
 from servers import own_jupyter, served
 
-from kdlab.lessons.pool import simulate
-from kdlab.lessons.pool.book import Sent, Terms
-from kdlab.lessons.pool.server import opened
+from kdlab.lessons import pool_simulate as simulate
+from kdlab.lessons.pool_book import Sent, Terms
+from kdlab.lessons.pool_server import opened
 
 TERMS = Terms("Does a teacher help a student with 100 labels?", -100, 100)
 VALUES = [3.0, -1.0, 2.0, 4.5, 1.0, 2.5, 3.5, 2.0]

@@ -21,13 +21,14 @@ from scipy import stats
 
 from kdlab.__main__ import main, parser
 from kdlab.base.repeats import fresh
-from kdlab.lessons.pool import client, simulate
-from kdlab.lessons.pool.book import LAPTOPS, OF_ONE, OF_STRANGERS, Book, FullError, Sent, Terms
-from kdlab.lessons.pool.client import pool
-from kdlab.lessons.pool.limits import Rates
-from kdlab.lessons.pool.picture import keep
-from kdlab.lessons.pool.reading import Reading
-from kdlab.lessons.pool.server import BURST, EACH_SECOND, GUESS, LARGEST, opened
+from kdlab.lessons import pool as client
+from kdlab.lessons import pool_simulate as simulate
+from kdlab.lessons.pool import pool
+from kdlab.lessons.pool_book import LAPTOPS, OF_ONE, OF_STRANGERS, Book, FullError, Sent, Terms
+from kdlab.lessons.pool_limits import Rates
+from kdlab.lessons.pool_picture import keep
+from kdlab.lessons.pool_reading import Reading
+from kdlab.lessons.pool_server import BURST, EACH_SECOND, GUESS, LARGEST, opened
 
 TERMS = Terms("Does the teacher help?", -20, 20)
 NAMES = [f"{i:032x}" for i in range(400)]
@@ -502,7 +503,7 @@ def test_a_home_that_can_not_be_written_to_is_no_hindrance(running, tmp_path, mo
 def test_neither_the_client_nor_the_server_loads_torch():
     code = (
         "import sys, kdlab as kd; kd.pool; print({'torch', 'numpy', 'pandas'} & set(sys.modules))\n"
-        "import kdlab.lessons.pool.server; print({'torch', 'matplotlib'} & set(sys.modules))"
+        "import kdlab.lessons.pool_server; print({'torch', 'matplotlib'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[1] == "set()" and "torch" not in ran.stdout

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from kdlab.lessons.pool.client import PREDICTIONS, pool
+from kdlab.lessons.pool import PREDICTIONS, pool
 
 MEAN, SPREAD = 1.3, 2.4  # points: of thirty, most pools end in "helps"
 CODE = "KDLAB_POOL_CODE"
@@ -34,7 +34,7 @@ def start(address: str, code: str, number: int, folder: Path) -> subprocess.Pope
     own = {"KDLAB_CACHE": str(folder / str(number)), CODE: code}
     # the code does not stand on the command line, which every user of a machine may read
     return subprocess.Popen(
-        [sys.executable, "-m", "kdlab.lessons.pool.simulate", address, str(number)],
+        [sys.executable, "-m", "kdlab.lessons.pool_simulate", address, str(number)],
         env=os.environ | own,
         stdin=subprocess.DEVNULL,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kdlab.evidence.intervals import DELTA, Estimate
-from kdlab.lessons.pool.book import COUNTS, PREDICTIONS, Book, Entry, Terms
+from kdlab.lessons.pool_book import COUNTS, PREDICTIONS, Book, Entry, Terms
 
 LEAST = 4  # what `Estimate` asks for
 UNITS = "splits, each on a laptop of its own"
@@ -16,7 +16,7 @@ UNITS = "splits, each on a laptop of its own"
 def pooled(entries: list[Entry], terms: Terms) -> Estimate | None:
     """The mean difference of the entries that count, None while they are fewer than four.
 
-    >>> from kdlab.lessons.pool.book import Sent
+    >>> from kdlab.lessons.pool_book import Sent
     >>> values = enumerate([1.0, 2.0, 3.0, 2.0], start=1)
     >>> entries = [Entry(Sent(str(i), i, v, "points", "helps"), "counts") for i, v in values]
     >>> print(pooled(entries, Terms("Does the teacher help?")))

@@ -8,8 +8,8 @@ from typing import Any
 
 from kdlab.base.writing import beside
 from kdlab.evidence.intervals import DELTA
-from kdlab.lessons.pool.book import Book
-from kdlab.lessons.pool.reading import LEAST, dots, pooled, predictions
+from kdlab.lessons.pool_book import Book
+from kdlab.lessons.pool_reading import LEAST, dots, pooled, predictions
 from kdlab.show.colours import BLUE, FAINT, HAIR, INK, LIGHT, MUTED, TINT
 
 COLUMNS = ["split", "difference", "measure", "prediction", "status", "reason", "simulated"]
@@ -20,7 +20,7 @@ def table(book: Book) -> str:
     """Every entry as a line of CSV, also those that do not count; no laptop is named in it.
 
     >>> import tempfile
-    >>> from kdlab.lessons.pool.book import Terms
+    >>> from kdlab.lessons.pool_book import Terms
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     print(table(Book(Path(folder), Terms("Does the teacher help?"))))
     split,difference,measure,prediction,status,reason,simulated

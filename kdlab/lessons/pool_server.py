@@ -23,11 +23,11 @@ from filelock import FileLock, Timeout
 from kdlab.base import plain_arguments as arguments
 from kdlab.base.extras import needs
 from kdlab.base.writing import beside
-from kdlab.lessons.pool.book import LAPTOPS, Book, FullError, Sent, Terms
-from kdlab.lessons.pool.limits import Rates
-from kdlab.lessons.pool.picture import keep, picture, table
-from kdlab.lessons.pool.reading import Reading
-from kdlab.lessons.pool.simulate import crowd
+from kdlab.lessons.pool_book import LAPTOPS, Book, FullError, Sent, Terms
+from kdlab.lessons.pool_limits import Rates
+from kdlab.lessons.pool_picture import keep, picture, table
+from kdlab.lessons.pool_reading import Reading
+from kdlab.lessons.pool_simulate import crowd
 
 with needs("serve", asked="pool", why="a server needs"):
     import uvicorn
@@ -44,7 +44,7 @@ SLOWEST = 10.0  # seconds that a body may take to arrive
 BURST, EACH_SECOND = 120, 20  # of one address: a class may sit behind a single one
 GUESS = 12  # what a wrong code costs of them, so that nobody tries them all
 QUESTION = "Does the teacher help?"
-PAGE = Path(__file__).parent / "page.html"
+PAGE = Path(__file__).parent / "pool_page.html"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "

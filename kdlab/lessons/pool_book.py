@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kdlab.base import plain_arguments as arguments
-from kdlab.lessons.pool.journal import Journal
+from kdlab.lessons.pool_journal import Journal
 
 PREDICTIONS = ("helps", "no difference", "hurts")
 MEASURES = ("points", "nats")
