@@ -22,8 +22,8 @@ from kdlab.base import plain_arguments as arguments
 from kdlab.base.places import cache_folder
 from kdlab.base.repeats import VARIABLE
 from kdlab.base.writing import beside
+from kdlab.lessons.pool_book import MEASURES, PREDICTIONS
 
-PREDICTIONS = ("helps", "no difference", "hurts")
 PATIENCE = 10.0  # seconds for an answer
 TRIES = 4  # where the pool says that too many ask at once
 MOST = 10_000  # bytes of an answer; a pool's take 300
@@ -241,7 +241,7 @@ def _terms(answer):
     try:
         arguments.whole("pool", "split", answer["split"], least=1, most=10**6)
         numbers = {k: float(arguments.number("pool", k, answer[k])) for k in ("low", "high")}
-        arguments.one_of("pool", "measure", answer["measure"], ["points", "nats"])
+        arguments.one_of("pool", "measure", answer["measure"], MEASURES)
     except (KeyError, ValueError):
         raise _AwayError("who answers is no pool") from None
     question = _words(answer, "question")

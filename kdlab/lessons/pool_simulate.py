@@ -9,7 +9,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from kdlab.lessons.pool import PREDICTIONS, pool
+from kdlab.lessons.pool import pool
+from kdlab.lessons.pool_book import PREDICTIONS
 
 MEAN, SPREAD = 1.3, 2.4  # points: of thirty, most pools end in "helps"
 CODE = "KDLAB_POOL_CODE"

@@ -20,7 +20,9 @@ FITS = """() => {
         && e.tagName !== 'SCRIPT');
     return {letters: Math.min(...seen.map(e => parseFloat(getComputedStyle(e).fontSize))),
         over: document.documentElement.scrollHeight - innerHeight,
-        wide: document.documentElement.scrollWidth - innerWidth};
+        wide: document.documentElement.scrollWidth - innerWidth,
+        low: Math.max(...seen.filter(e => e.closest('aside'))
+            .map(e => e.getBoundingClientRect().bottom)) - innerHeight};
 }"""
 
 
@@ -132,7 +134,7 @@ def test_it_fills_one_screen_in_letters_that_are_read_from_the_back(page, tmp_pa
         page.goto(pool.projector)
         page.locator("circle.dot").nth(39).wait_for(state="attached")
         found = page.evaluate(FITS)
-    assert found["over"] <= 0 and found["wide"] <= 0
+    assert found["over"] <= 0 and found["wide"] <= 0 and found["low"] < 0
     assert found["letters"] >= 0.0145 * size[0]
 
 

@@ -28,7 +28,7 @@ from kdlab.lessons.pool_book import LAPTOPS, OF_ONE, OF_STRANGERS, Book, FullErr
 from kdlab.lessons.pool_limits import Rates
 from kdlab.lessons.pool_picture import keep
 from kdlab.lessons.pool_reading import Reading
-from kdlab.lessons.pool_server import BURST, EACH_SECOND, GUESS, LARGEST, opened
+from kdlab.lessons.pool_server import BURST, EACH_SECOND, GUESS, LARGEST, local, opened, shown
 
 TERMS = Terms("Does the teacher help?", -20, 20)
 NAMES = [f"{i:032x}" for i in range(400)]
@@ -249,6 +249,12 @@ def test_only_this_machine_reaches_a_pool_unless_another_host_is_asked_for(runni
         outside = asked.getsockname()[0]
     with pytest.raises(OSError), socket.create_connection((outside, port), timeout=5):
         pass
+
+
+def test_an_open_host_is_shown_as_an_address_that_others_reach():
+    assert shown("192.168.1.7") == "192.168.1.7"
+    assert shown("0.0.0.0") not in ("0.0.0.0", "")
+    assert not local("0.0.0.0") and not local("192.168.1.7") and local("localhost")
 
 
 @pytest.mark.parametrize("path", ["state", "pooled.csv", "pooled.svg", "join", "nowhere"])
