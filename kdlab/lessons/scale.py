@@ -99,7 +99,7 @@ def _train(folder, rows, processes):
         log_level="error",
         seed=fresh(0),
         use_cpu=True,
-        ddp_backend="gloo",
+        ddp_backend="gloo" if processes > 1 else None,
         dataloader_pin_memory=False,
     )
     trainer = kd.DistillationTrainer(
