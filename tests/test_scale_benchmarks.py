@@ -54,6 +54,7 @@ def test_a_budget_is_compared_with_what_a_step_takes(tmp_path):
     assert len(table) == 6 and (table["measured_s"] > 0).all()
     own = table.loc[("middle", "labels")]
     assert own["measured/foreseen"] == pytest.approx(1, abs=0.01)  # it gives the rate
+    assert (table.xs("labels", level="run")["by_own_rate"] == 1).all()
     flops = 3 * kd.budget.size_of(budget.llama(*budget.PAIRS["middle"][1]), budget.LENGTH).forward
     rate = flops * budget.TEXTS * budget.LENGTH / own["measured_s"]
     assert own["gflop_s"] == pytest.approx(rate / 1e9, rel=0.05, abs=1)
