@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import kdlab as kd
-from kdlab.lessons import encoders, language, ship
+from kdlab.lessons import encoders, language, ship, sizes
 
 NAMES = {
     "model",
@@ -132,8 +132,9 @@ class Letters:
 
     bos_token_id = 0
 
-    def __new__(cls, text, add_special_tokens):
-        return {"input_ids": [ord(letter) - ord("a") for letter in text]}
+    def __new__(cls, text, add_special_tokens=False, return_tensors=None):
+        ids = [ord(letter) - ord("a") for letter in text]
+        return {"input_ids": torch.tensor([ids]) if return_tensors else ids}
 
     @staticmethod
     def decode(ids):
@@ -194,6 +195,11 @@ def kept_on_disk(model):
         return kd.signals.from_teacher(folder, model, rows, k=3)[[0]]["log_probs"][0]
 
 
+def kept_of_all(model):
+    with tempfile.TemporaryDirectory() as folder:
+        return sizes.ask(f"{folder}/new", model, WINDOWS, [0])[[0]]["log_probs"][0]
+
+
 # name → (the model, what is asked of it; None where only the modes can be compared)
 READERS = {
     "logits": (network, lambda m: kd.outputs.logits(m, task().train.x, batch=7)),
@@ -227,6 +233,8 @@ READERS = {
     "to_onnx": (lambda: network().float(), as_a_file),
     "to_gguf": (lambda: kd.language_model("docs_lm")[0], as_gguf),
     "from_teacher": (writer, kept_on_disk),
+    "ask": (lambda: kd.language_model("docs_base")[0], kept_of_all),
+    "goes_on": (writer, lambda m: ship.goes_on(m, Letters, "dcb", 4)),
     "perplexity": (writer, lambda m: kd.perplexity(m, BATCH)),
     "nats": (writer, lambda m: language.nats(m, WINDOWS)),
     "knows": (
@@ -324,6 +332,7 @@ NO_READERS = {
         "DistillationTrainer.prediction_step",
     ],
     "refuses a model in train mode": ["app", "serve"],
+    "asks by sizes.ask, of texts of its own": ["from_nothing"],
     "its answers, not the model": ["Audit.__init__"],
     "the model is a name": ["APITeacher.__init__", "model_card"],
     "the model is Jupyter's word for a file that it saves": ["on_save"],

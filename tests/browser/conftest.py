@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import PATIENCE, ROOT, TOKEN, free_port, own_jupyter, served
+from servers import PATIENCE, ROOT, TOKEN, free_port, listening, own_jupyter, served
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -77,6 +77,7 @@ def lab(tmp_path_factory):
         "--LabApp.news_url=None",
     ]
     with served(command, own_jupyter(directory / "own"), r"is running at|http://127"):
+        listening(port)
         yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?reset&token={TOKEN}"
 
 

@@ -36,6 +36,16 @@ def free_port():
         return s.getsockname()[1]
 
 
+def listening(port):
+    """Wait until somebody answers there: an address may be said before."""
+    until = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nobody listens on port {port}")
+
+
 def own_jupyter(directory):
     """The environment of a Jupyter that knows nothing of this machine's user: no settings, no
     trusted notebooks."""

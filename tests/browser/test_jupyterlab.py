@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from servers import ROOT, TOKEN, free_port, own_jupyter, served
+from servers import ROOT, TOKEN, free_port, listening, own_jupyter, served
 
 from kdlab.lessons.saving import VIEW
 
@@ -39,6 +39,7 @@ def made_lab(tmp_path):
     command = shlex.split(next(line for line in said.splitlines() if "-m jupyterlab" in line))
     command[0] = sys.executable  # the interpreter of these tests, whichever that is
     with served(command, own_jupyter(tmp_path / "own"), r"is running at|http://127", cwd=tmp_path):
+        listening(port)
         yield f"http://127.0.0.1:{port}/?token={TOKEN}", tmp_path / FIRST, lesson
 
 
