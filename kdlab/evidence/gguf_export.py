@@ -159,6 +159,7 @@ def _cuts_as_gpt2(folder):
 def _compare(wanted, found, texts, tolerance):
     """How far the logits of two (model, tokenizer) are apart; ValueError for too far."""
     (model, tokenizer), (read, its) = wanted, found
+    read = read.to(model.device)  # it was read onto kdlab's own
     far = largest = 0.0
     for one in texts:
         ids, same = tokenizer(one)["input_ids"], its(one)["input_ids"]

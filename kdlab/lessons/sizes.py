@@ -9,6 +9,7 @@ import transformers
 from torch import Tensor, nn
 
 import kdlab as kd
+from kdlab.base.lab import device
 from kdlab.base.repeats import fresh
 from kdlab.lessons import language
 from kdlab.teachers.cache import Cache
@@ -41,7 +42,7 @@ def narrower(config: Any, width: int, seed: int = 0) -> nn.Module:
         "num_hidden_layers": BLOCKS[width],
         "head_dim": width // config.num_attention_heads,
     }
-    return transformers.AutoModelForCausalLM.from_config(type(config).from_dict(own))
+    return transformers.AutoModelForCausalLM.from_config(type(config).from_dict(own)).to(device())
 
 
 def order(rows: Tensor, step: int, seed: int) -> list[int]:
@@ -53,7 +54,7 @@ def by_labels(rows: Tensor, seed: int) -> Callable[[nn.Module, int], Tensor]:
     """loss(student, step): cross-entropy of the texts' own tokens."""
 
     def loss(student, step):
-        ids = rows[order(rows, step, seed)]
+        ids = rows[order(rows, step, seed)].to(device())
         logits, wanted = kd.next_token(student(ids).logits, ids)
         return nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
 
@@ -67,8 +68,9 @@ def by_signals(signals: Cache, rows: Tensor, seed: int) -> Callable[[nn.Module, 
     def loss(student, step):
         some = [{"id": i, "input_ids": rows[i].tolist()} for i in order(rows, step, seed)]
         batch = collate(some)
-        logits, wanted = kd.next_token(student(batch["input_ids"]).logits, batch["input_ids"])
-        return soft(logits, kd.signals.unpacked(batch["teacher_logits"][:, :-1]), wanted)
+        ids, its = (batch[name].to(device()) for name in ("input_ids", "teacher_logits"))
+        logits, wanted = kd.next_token(student(ids).logits, ids)
+        return soft(logits, kd.signals.unpacked(its[:, :-1]), wanted)
 
     return loss
 

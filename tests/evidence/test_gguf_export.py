@@ -7,6 +7,7 @@ import torch
 import transformers
 
 import kdlab as kd
+from kdlab.evidence import gguf_export
 from kdlab.evidence.gguf_export import TOLERANCES
 
 TEXTS = ["Return the sum of x, or 12.5 %.", "it's  a list\nof 3 things: one, two and ≥ three"]
@@ -81,6 +82,21 @@ def test_a_trained_half_in_eight_bits_says_nearly_the_same(docs, tmp_path):
     assert file.nbytes < 450_000 and repr(file) == "GgufFile('half.gguf', q8_0)"
 
 
+def test_the_file_is_read_where_the_model_is(docs, tmp_path, monkeypatch):
+    """kdlab's device may be another than that of a model that was never moved."""
+    reading, moved = gguf_export.language_model, []
+
+    def elsewhere(*given):
+        model, tokenizer = reading(*given)
+        to = model.to
+        monkeypatch.setattr(model, "to", lambda place: moved.append(place) or to(place))
+        return model, tokenizer
+
+    monkeypatch.setattr(gguf_export, "language_model", elsewhere)
+    kd.to_gguf(*docs, tmp_path / "m.gguf", TEXTS)
+    assert moved == [docs[0].device]
+
+
 def adapted(model):
     peft = pytest.importorskip("peft")
     return peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))
@@ -97,7 +113,21 @@ def other_words(tokenizer):
     return found
 
 
+def small_letters(tokenizer):
+    """The same tokens and words, of a text in small letters: a file of GGUF has no place for it."""
+    from tokenizers import normalizers
+
+    found = kd.language_model("docs_lm")[1]
+    found.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return found
+
+
 WRONG = {
+    "a text that is made small first": (
+        lambda m, t: (m, small_letters(t), TEXTS),
+        ValueError,
+        "to_gguf: tokenizer must give the same tokens there",
+    ),
     "a network": (
         lambda m, t: (torch.nn.Linear(2, 2), t, TEXTS),
         TypeError,
