@@ -50,17 +50,7 @@ def to_rows(
     >>> tokenizer.decode(row["labels"][row["labels"] >= 0])
     ' number of<s>'
     """
-    one_of("to_rows", "learn", learn, LEARNT)
-    one_of("to_rows", "too_long", too_long, ("error", "cut", "drop"))
-    if not isinstance(end, bool):
-        raise TypeError(f"to_rows: end must be True or False, got {end!r:.60}")
-    if max_length is not None:
-        whole("to_rows", "max_length", max_length, least=1)
-    if not callable(tokenizer) or isinstance(tokenizer, type):
-        raise TypeError(
-            "to_rows: tokenizer must be one, as kd.language_model gives, "
-            f"got {type(tokenizer).__name__}"
-        )
+    _check(tokenizer, learn, end, max_length, too_long)
     data = listed("to_rows", "data", data, "dictionaries, a row each")
     found = []
     for i, row in enumerate(data):
@@ -75,16 +65,35 @@ def to_rows(
                     'too_long="cut" cuts it behind, "drop" leaves it out'
                 )
             ids, learnt = ids[:max_length], learnt[:max_length]
-        if not any(learnt):  # a loss that asks the teacher alone would learn the whole row
-            raise ValueError(
-                f"{what} must hold a token that is learnt, got none of {len(ids)}; "
-                "is an answer empty, or behind max_length?"
-            )
-        ids, learnt = torch.tensor(ids), torch.tensor(learnt, dtype=torch.bool)
-        found.append({"input_ids": ids, "labels": torch.where(learnt, ids, -100)})
+        found.append(_row(what, ids, learnt))
     if not found:
         raise ValueError("to_rows: data must hold a row that is not left out, got none")
     return found
+
+
+def _check(tokenizer, learn, end, max_length, too_long):
+    one_of("to_rows", "learn", learn, LEARNT)
+    one_of("to_rows", "too_long", too_long, ("error", "cut", "drop"))
+    if not isinstance(end, bool):
+        raise TypeError(f"to_rows: end must be True or False, got {end!r:.60}")
+    if max_length is not None:
+        whole("to_rows", "max_length", max_length, least=1)
+    if not callable(tokenizer) or isinstance(tokenizer, type):
+        raise TypeError(
+            "to_rows: tokenizer must be one, as kd.language_model gives, "
+            f"got {type(tokenizer).__name__}"
+        )
+
+
+def _row(what, ids, learnt):
+    """A row as tensors; the labels of what is not learnt are −100."""
+    if not any(learnt):  # a loss that asks the teacher alone would learn the whole row
+        raise ValueError(
+            f"{what} must hold a token that is learnt, got none of {len(ids)}; "
+            "is an answer empty, or behind max_length?"
+        )
+    ids, learnt = torch.tensor(ids), torch.tensor(learnt, dtype=torch.bool)
+    return {"input_ids": ids, "labels": torch.where(learnt, ids, -100)}
 
 
 def _tokens(what, row, tokenizer, learn, end, template):

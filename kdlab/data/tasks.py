@@ -145,24 +145,28 @@ def load(
             f"load: sizes must be three counts of at least {len(classes)} images, got {sizes!r}"
         )
     train, validation, test = _split(pools, seed, sizes)
-    (x, clean), (vx, vy), (tx, ty) = map(_tensors, (_without(train, leave_out), validation, test))
+    (x, clean), *kept = map(_tensors, (_without(train, leave_out), validation, test))
     generator = torch.Generator().manual_seed(seed)
     labelled = torch.ones_like(clean, dtype=torch.bool)
     if labels_per_class is not None:
         labelled = _few(clean, labels_per_class, generator)
     noisy = _flip(clean, noise, labelled, generator)
-    to = device()
-    x, noisy, clean, labelled = x.to(to), noisy.to(to), clean.to(to), labelled.to(to)
+    validation, test = (_data(images, labels, labels) for images, labels in kept)
     return Task(
         name=str(name),
         seed=seed,
         classes=classes,
         card=card,
-        train=Data(x[labelled], noisy[labelled], clean[labelled]),
-        transfer=Data(x, torch.where(labelled, noisy, -100), clean),
-        validation=Data(vx.to(to), vy.to(to), vy.to(to)),
-        test=Data(tx.to(to), ty.to(to), ty.to(to)),
+        train=_data(x[labelled], noisy[labelled], clean[labelled]),
+        transfer=_data(x, torch.where(labelled, noisy, -100), clean),
+        validation=validation,
+        test=test,
     )
+
+
+def _data(x, y, clean):
+    """A part of a task, on the device in use."""
+    return Data(*(part.to(device()) for part in (x, y, clean)))
 
 
 def _left_out(leave_out, classes):
