@@ -34,6 +34,10 @@ def mask(text):
             "kdlab on cpu · 2 threads · float32 weights · scale quick · seed 0",
             "kdlab on NVIDIA H200 · 8 threads · float32 weights · scale full · seed 0",
         ),
+        (
+            'split 1, +0.83 points, "helps" is what this laptop would send.',
+            'split 1, -1.11 points, "helps" is what this laptop would send.',
+        ),
         ("trained in 12.3 s", "trained in 4 s"),
         ("40 ms", "3.5 ms"),
         ("2 min 5 s", "58 s"),
@@ -52,6 +56,8 @@ def test_masked(old, new):
         ("gain 1.0 ± 0.2 (> 0)", "gain 1.0 ± 0.2 (> 1)"),
         ("97.42", "97.43"),
         ("8 splits", "7 splits"),
+        ('split 1, +0.83 points, "helps"', 'split 2, +0.83 points, "helps"'),
+        ('split 1, +0.83 points, "helps"', 'split 1, +0.83 points, "hurts"'),
         ("4 seeds", "5 seeds"),
         ("gain nan ± nan", "gain 1.0 ± 0.2"),
         (

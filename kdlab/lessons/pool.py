@@ -51,7 +51,8 @@ class _RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a result: "counts", "double", "cannot be", "late", "refused" or "kept".
+    """What became of a result: "counts", "double", "cannot be", "late", "refused", "kept", or
+    "not sent" where no pool is open.
 
     >>> Reply(3, "+2.50 points", "late", "it came after the pool was closed")
     Split 3, +2.50 points: listed as late: it came after the pool was closed.
@@ -63,11 +64,62 @@ class Reply:
     reason: str = ""
 
     def __repr__(self):
+        if self.status == "not sent":
+            said = f"split {self.split}, {self.result}"
+            return f"No pool is open: {said} is what this laptop would send."
         end = f"{self.reason.rstrip('.')}." if self.reason else ""
         return f"Split {self.split}, {self.result}: {SAID.get(self.status, '')}{end}"
 
 
-class Pool:
+class _Place:
+    """A laptop and the split that is its own."""
+
+    split: int
+
+    @contextlib.contextmanager
+    def fresh(self) -> Iterator[int]:
+        """Inside this block every split, teacher and student is this laptop's own.
+
+        Seed 0 means what it means in repetition `split` of a lesson (KDLAB_REPEAT), so that anyone
+        can run the same again.
+        """
+        before = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = str(self.split)
+        try:
+            yield self.split
+        finally:
+            if before is None:
+                del os.environ[VARIABLE]
+            else:
+                os.environ[VARIABLE] = before
+
+
+class Alone(_Place):
+    """A laptop where no pool is open, as `pool()` gives it: it measures, and keeps nothing.
+
+    Its split is always the same one, which no lesson draws otherwise.
+
+    >>> alone = Alone()
+    >>> alone
+    No pool is open: this laptop measures split 1 by itself.
+    >>> alone.send(2.5, "helps")
+    No pool is open: split 1, +2.50 points, "helps" is what this laptop would send.
+    """
+
+    split = 1
+
+    def __repr__(self):
+        return f"No pool is open: this laptop measures split {self.split} by itself."
+
+    def send(self, difference: float | None = None, prediction: str | None = None) -> Reply | None:
+        """What would be sent, a `Reply` with the status "not sent"; None where nothing is given."""
+        if difference is None and prediction is None:
+            return None
+        difference, prediction = _checked(difference, prediction)
+        return Reply(self.split, f'{difference:+.2f} points, "{prediction}"', "not sent")
+
+
+class Pool(_Place):
     """A laptop's place in a pool, as `pool` gives it: question, split, measure, low and high.
 
     `replies`: what became of results that were kept and went now.
@@ -107,23 +159,6 @@ class Pool:
             + (away if self.away else lines)
         )
 
-    @contextlib.contextmanager
-    def fresh(self) -> Iterator[int]:
-        """Inside this block every split, teacher and student is this laptop's own.
-
-        Seed 0 means what it means in repetition `split` of a lesson (KDLAB_REPEAT), so that anyone
-        can run the same again.
-        """
-        before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = str(self.split)
-        try:
-            yield self.split
-        finally:
-            if before is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = before
-
     def send(self, difference: float | None = None, prediction: str | None = None) -> Reply | None:
         """Send a paired difference and what you had foreseen: a `Reply`.
 
@@ -132,8 +167,7 @@ class Pool:
         next `kd.pool(…)`, or with `send()`, which sends what is kept, None where nothing is.
         """
         if difference is not None or prediction is not None:
-            difference = float(arguments.number("send", "difference", difference))
-            arguments.one_of("send", "prediction", prediction, PREDICTIONS)
+            difference, prediction = _checked(difference, prediction)
             self._kept["waiting"].append(
                 {"split": self.split, "difference": difference}
                 | {"measure": self.measure, "prediction": prediction}
@@ -174,19 +208,22 @@ class Pool:
                 new.write_text(json.dumps(self._kept), encoding="utf-8")
 
 
-def pool(address: str, code: str) -> Pool:
+def pool(address: str = "", code: str = "") -> Pool | Alone:
     """Join the class's experiment: a `Pool`, which says which split is this laptop's.
 
     address: as the projector shows it, "http://192.168.1.7:8123". code: six letters. Run the split
     inside `with pool.fresh():`, then `pool.send(difference, prediction="helps")`. The same laptop
     has the same split each time, also where the pool can't be reached meanwhile. Nothing but a
-    random name, the split's number, the difference and the prediction leaves this machine. Raises
-    ValueError for a wrong code, ConnectionError where nobody answers and no split was given before.
+    random name, the split's number, the difference and the prediction leaves this machine. Both
+    empty: an `Alone`, for whom the same lines run, and nothing is sent or kept. Raises ValueError
+    for a wrong code, ConnectionError where nobody answers and no split was given before.
 
     >>> pool("192.168.1.7:8123", "BCDFGH")
     Traceback (most recent call last):
     ValueError: pool: address must be such as 'http://192.168.1.7:8123', got '192.168.1.7:8123'
     """
+    if address == code == "":
+        return Alone()
     address = arguments.text("pool", "address", address).strip().rstrip("/")
     if not re.fullmatch(r"https?://[\w.-]+(:\d{1,5})?", address, re.ASCII):
         raise ValueError(
@@ -196,6 +233,12 @@ def pool(address: str, code: str) -> Pool:
     if not re.fullmatch("[A-Z]{6}", letters):
         raise ValueError(f"pool: code must be six letters, got {code!r}")
     return Pool(address, letters)
+
+
+def _checked(difference, prediction):
+    """What a laptop sends, where it is a result."""
+    difference = float(arguments.number("send", "difference", difference))
+    return difference, arguments.one_of("send", "prediction", prediction, PREDICTIONS)
 
 
 def _asked(url, code, body):

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import kdlab as kd
 from kdlab.__main__ import main, parser
 from kdlab.base.repeats import fresh
 from kdlab.lessons import pool as client
@@ -412,6 +413,20 @@ def test_inside_fresh_every_seed_is_the_laptops_own(running, monkeypatch):
     assert fresh(1) == 7001
 
 
+def test_without_a_pool_a_split_is_measured_and_nothing_is_kept(tmp_path, monkeypatch):
+    alone = pool()
+    assert repr(alone) == "No pool is open: this laptop measures split 1 by itself."
+    with alone.fresh() as split:
+        assert split == 1 and fresh(0) == 1000  # which no lesson draws otherwise
+    assert fresh(0) == 0
+    reply = alone.send(2.5, "hurts")
+    assert reply.status == "not sent" and '+2.50 points, "hurts" is what' in repr(reply)
+    assert alone.send() is None
+    with pytest.raises(ValueError, match="^send: prediction must be one of"):
+        alone.send(2.5, "maybe")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_laptop_that_is_offline_keeps_its_result_and_sends_it_later(tmp_path):
     with opened(tmp_path / "pool", TERMS) as first:
         place = pool(first.address, first.code)
@@ -464,6 +479,7 @@ def test_what_the_pool_refuses_for_ever_is_told_and_let_go(running):
         ("ftp://127.0.0.1:1", "BCDFGH", "address must be such as"),
         ("file:///etc/passwd", "BCDFGH", "address must be such as"),
         ("", "BCDFGH", "address must not be empty"),
+        ("http://127.0.0.1:1", "", "code must not be empty"),
         (None, "BCDFGH", "address must be a string, got NoneType"),
         ("http://127.0.0.1:1", "BCD", "code must be six letters, got 'BCD'"),
         ("http://127.0.0.1:1", "../../", "code must be six letters"),
@@ -624,3 +640,40 @@ def test_what_the_guide_gives_the_class_runs(running):
     assert scope["whole"].unit == "digits/1000"
     (entry,) = running.book.entries
     assert entry.status == "counts" and entry.sent.difference == scope["one"] - scope["other"]
+
+
+LESSONS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.mark.parametrize(
+    ("lesson", "exercise", "opening"),
+    [("02_dark_knowledge", "02.2", "shuffle_wrong"), ("04_why_not_directly", "04.1", "smooth")],
+)
+@pytest.mark.parametrize("joined", [True, False])
+def test_what_ends_a_lesson_sends_what_the_learner_s_own_function_made(
+    lesson, exercise, opening, joined, running
+):
+    notebook = json.loads((LESSONS / f"{lesson}.ipynb").read_text(encoding="utf-8"))
+    code = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    asked, reference = [], kd.reference(exercise)
+
+    def own(*given):
+        asked.append(fresh(0))
+        return reference(*given)
+
+    scope = {opening: own}
+    used = "|".join(["^def shuffled_answers", "^def smoothing_loss"])
+    needed = [code["c01"], *(text for text in code.values() if re.search(used, text))]
+    for text in needed:
+        text = re.sub(r"(?s)\ncontrol = .*", "", text)  # the definition, not its first use
+        exec(text, scope)
+    scope["steady"] = dict(lr=1e-2, schedule="constant")
+    cell = re.sub(r"epochs=\d+", "epochs=1", code["pool-run"])
+    cell = cell.replace('"epochs": 15', '"epochs": 1')
+    if joined:
+        cell = cell.replace('address=""', f"address={running.address!r}")
+        cell = cell.replace('code=""', f"code={running.code!r}")
+    exec(cell, scope)
+    assert set(asked) == {1000} and "KDLAB_REPEAT" not in os.environ
+    sent = [entry.sent.difference for entry in running.book.entries]
+    assert sent == ([scope["one"] - scope["other"]] if joined else [])
