@@ -44,6 +44,7 @@ from .lessons.checks import check as check
 from .lessons.checks import hint as hint
 from .lessons.doctor import doctor as doctor
 from .lessons.pool import pool as pool
+from .lessons.pool_demo import pool_explorer as pool_explorer
 from .lessons.predict import predict as predict
 from .lessons.yours import reference as reference
 from .lessons.yours import whose as whose

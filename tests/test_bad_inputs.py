@@ -472,6 +472,7 @@ EXCUSED = {
     "hidden_layers_explorer": TRAINS,
     "peaks_explorer": "takes no argument",
     "pool": "asks a server: its arguments are those of lessons/test_pool.py",
+    "pool_explorer": "takes no argument",
     "serve": "starts a server: its arguments are those of teachers/test_server.py",
     "temperature_explorer": TRAINS,
     "to_gguf": "takes seconds a call: evidence/test_gguf_export.py has its arguments",

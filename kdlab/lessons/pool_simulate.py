@@ -16,18 +16,29 @@ MEAN, SPREAD = 1.3, 2.4  # points: of thirty, most pools end in "helps"
 CODE = "KDLAB_POOL_CODE"
 
 
-def laptop(address: str, code: str, number: int) -> None:
-    """Join and send, as one laptop; of each ten one sends twice, and one what cannot be."""
-    place = pool(address, code)
-    draw = random.Random(place.split)
-    difference = round(draw.gauss(MEAN, SPREAD), 2)
+def results(
+    number: int, split: int, mean: float = MEAN, spread: float = SPREAD, group: int = 0
+) -> list[tuple[float, str]]:
+    """What a laptop sends, [(difference, prediction)]: of each ten one sends twice, and one what
+    cannot be. group: another one draws other numbers for the same splits.
+
+    >>> [len(results(number, split=number + 1)) for number in range(10)]
+    [1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    """
+    draw = random.Random(f"{group}/{split}")
+    difference = round(draw.gauss(mean, spread), 2)
     prediction = draw.choices(PREDICTIONS, [6, 3, 1])[0]
     if number % 10 == 8:
-        place.send(1000.0 + difference, prediction)
-        return
-    place.send(difference, prediction)
-    if number % 10 == 5:
-        place.send(difference + 1, prediction)
+        return [(1000.0 + difference, prediction)]
+    again = [(difference + 1, prediction)] if number % 10 == 5 else []
+    return [(difference, prediction), *again]
+
+
+def laptop(address: str, code: str, number: int) -> None:
+    """Join and send, as one laptop."""
+    place = pool(address, code)
+    for difference, prediction in results(number, place.split):
+        place.send(difference, prediction)
 
 
 def start(address: str, code: str, number: int, folder: Path) -> subprocess.Popen:

@@ -54,6 +54,12 @@ CONTROLS = {
         "Budget: latency": "slider",
         "Pick": "combobox",
     },
+    "6_class_as_experiment": {
+        "Laptops that have sent": "slider",
+        "True difference": "slider",
+        "Spread between splits": "slider",
+        "Class": "slider",
+    },
 }
 DEMOS = sorted(path.stem for path in (ROOT / "notebooks" / "demos").glob("*.ipynb"))
 
