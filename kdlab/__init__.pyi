@@ -43,6 +43,7 @@ from .evidence.perplexity import perplexity as perplexity
 from .lessons.checks import check as check
 from .lessons.checks import hint as hint
 from .lessons.doctor import doctor as doctor
+from .lessons.my_split import my_split as my_split
 from .lessons.pool import pool as pool
 from .lessons.pool_demo import pool_explorer as pool_explorer
 from .lessons.predict import predict as predict

@@ -402,6 +402,7 @@ RIGHT = {
     "log_softmax": lambda: {"logits": z(3, 4), "temperature": 2.0},
     "mask_padding": lambda: {"student_logits": z(3, 4), "teacher_logits": z(3, 6), "vocab_size": 4},
     "mlp": lambda: {"*hidden": [4], "dropout": 0.1},
+    "my_split": lambda: {"student": "ada", "default": 0},
     "next_token": lambda: {"logits": z(2, 3, 4), "labels": torch.zeros(2, 3, dtype=torch.long)},
     "nll": lambda: {"logits": z(3, 4), "labels": torch.tensor([0, 1, 2])},
     "parameters": lambda: {"model": torch.nn.Linear(2, 2)},

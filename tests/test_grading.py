@@ -191,8 +191,10 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     right = {
         homework.grade_id(one): one.source for one in settled.cells if marking.kind(one) == "answer"
     }
+    right["hw1-id"] = 'STUDENT = "Ada 4711"'
     hand_in(answered(released, right), tmp_path / "in" / "ada" / "hw1" / "hw1.ipynb")
     hand_in(answered(released, {**right, **HALF_RIGHT}), tmp_path / "in" / "bob" / "hw1.ipynb")
+    right["hw1-id"] = 'STUDENT = ""'
     paths = {
         "hidden": str(homework.HOMEWORK / "instructor" / "hw1" / "hw1.ipynb"),
         "gradebook": str(out / "gradebook.db"),
@@ -213,14 +215,21 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
         not inside
     )
     ada, bob, eve = (found[name, "hw1"] for name in ("ada", "bob", "eve"))
-    assert (ada["total"], ada["max"], ada["remark"]) == ("20", "20", "")
+    assert (ada["total"], ada["max"], ada["remark"]) == (
+        "20",
+        "20",
+        "the same id in bob; data of the id 'Ada 4711'",
+    )
     assert [bob[f"q{n}"] for n in range(1, 6)] == ["3", "2", "0", "0", "5"] and bob["total"] == "10"
-    assert bob["remark"] == "hw1-q3 stops with SyntaxError"
+    assert bob["remark"] == (
+        "the same id in ada; data of the id 'Ada 4711'; hw1-q3 stops with SyntaxError"
+    )
     assert [eve[f"q{n}"] for n in range(1, 6)] == ["0", "0", "0", "4", "5"], eve["remark"]
     for remark in (
         f"hw1-q2-nats ran over its {LIMITS.cell} s: a new kernel went on",
         "hw1-q3 ended its kernel",
         "a cell of the student's own calls exit",
+        "no id: the data of everybody",
     ):
         assert remark in eve["remark"]
     graded = (
@@ -237,6 +246,9 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
         "hw1-q3 stops with SyntaxError" in page
         and "AssertionError: T above 1 evens a row out" in page
     )
+    assert (
+        "data of the id" in page and "the same id" not in page
+    )  # of others a student hears nothing
     assert (
         "generator=torch" not in page and "cdnjs" not in page
     )  # no hidden test, nothing from the network
@@ -772,6 +784,98 @@ def test_own_cells_stay_where_they_were(instructor):
         SETUP,
         "factor = 2",
         RIGHT["hw9-q1"],
+    ]
+
+
+# --- a student's id draws their data ---
+
+
+ID_CELL = 'STUDENT = ""  # your id'
+SHOWN = "### BEGIN HIDDEN TESTS\nprint(MINE, STUDENT)\nassert True, 'nothing'\n### END HIDDEN TESTS"
+
+
+@pytest.fixture
+def with_id(instructor):
+    """The small homework, with a cell for an id and a question that uses it."""
+    path = instructor / "hw9" / "hw9.ipynb"
+    notebook = runner.read(path)
+    first = cell("hw9-id", "context", ID_CELL)
+    first.metadata.nbgrader["locked"] = False
+    given = cell("hw9-q2-given", "context", "MINE = sum(map(ord, STUDENT))")
+    notebook.cells[1:1] = [first]
+    notebook.cells[-1:] = [given, cell("hw9-q2-data", "check", SHOWN, 5)]
+    nbformat.write(notebook, path)
+    return path.parent.parent
+
+
+def handed(instructor, source, more=()):
+    """A submission whose first cell is this, as its cells are read."""
+    released = homework.release(reference(instructor))
+    notebook = answered(released, RIGHT | {"hw9-id": source})
+    notebook.cells += [new_code_cell(code) for code in more]
+    return odd(notebook, lambda cells: None)
+
+
+def test_the_cell_for_an_id_is_the_student_s_to_write_in(with_id):
+    first = named(homework.release(reference(with_id)), "hw9-id")
+    assert first.source == ID_CELL and first.metadata.get("editable", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "known", "remark"),
+    [
+        ('STUDENT = "Ada 4711"  # mine', "Ada 4711", "data of the id 'Ada 4711'"),
+        ("STUDENT = 4711", "4711", "data of the id '4711'"),
+        ('STUDENT = "a"\nSTUDENT = " b "', "b", "data of the id 'b'"),
+        (ID_CELL, "", "no id: the data of everybody"),
+        ("", "", "no id: the data of everybody"),
+        ('STUDENT = "a" + input()', "", "no id: the data of everybody"),
+        ("STUDENT = True", "", "no id: the data of everybody"),
+        ("STUDENT = (", "", "no id: the data of everybody"),
+        (f"STUDENT = {'x' * 101!r}", "", "no id: the data of everybody"),
+        ("STUDENT = 'a\\'); print(1) #'", "a'); print(1) #", None),
+    ],
+)
+def test_an_id_is_read_and_never_run(source, known, remark, with_id):
+    cells, settled = handed(with_id, source), reference(with_id)
+    assert submissions.id_of(cells) == known
+    notebook, remarks = submissions.restored(settled, homework.release(settled), cells)
+    assert named(notebook, "hw9-id").source == f"STUDENT = {known!r}"
+    assert remarks == [remark or f"data of the id {known!r}"]
+
+
+def test_a_homework_without_such_a_cell_says_nothing_of_an_id(instructor):
+    settled = reference(instructor)
+    cells = odd(answered(homework.release(settled), RIGHT), lambda cells: None)
+    assert submissions.restored(settled, homework.release(settled), cells)[1] == []
+
+
+def test_the_checks_take_the_id_that_is_written_whatever_the_submission_says_later(with_id):
+    settled = reference(with_id)
+    cells = handed(with_id, 'STUDENT = "ab"')
+    own = new_code_cell('STUDENT = "another"')
+    at = next(i for i, one in enumerate(cells) if one[1] == "hw9-q1")
+    cells.insert(at, ("code", "", "own", own.source, {}))
+    notebook, _ = submissions.restored(settled, homework.release(settled), cells)
+    marking.mark(notebook, settled, LIMITS)
+    (shown,) = named(notebook, "hw9-q2-data").outputs
+    assert shown.text == f"{ord('a') + ord('b')} ab\n"
+
+
+def test_an_id_that_another_student_handed_in_too_is_told_of_both(with_id):
+    given = {"ada": '"4711"', "bob": '" 4711 "', "cy": '"4713"', "dan": '""', "eve": '""'}
+    found = [
+        submissions.Submission(
+            student, "hw9", Path(student), handed(with_id, f"STUDENT = {source}")
+        )
+        for student, source in given.items()
+    ]
+    found.append(submissions.Submission("fay", "hw9", Path("fay"), None))
+    submissions.same_ids(found, {"bob": {"id": "4712"}, "cy": {"id": "4713"}})
+    assert [one.remarks for one in found] == [
+        ["the same id in bob"],
+        ["the same id in ada", "PEOPLE knows another id, 4712"],
+        *[[]] * 4,
     ]
 
 

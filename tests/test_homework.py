@@ -34,6 +34,7 @@ KINDS = {
     "solution": (False, False, True, False),
     "check": (True, True, False, False),
     "context": (False, True, False, False),
+    "id": (False, False, False, False),  # a student's own, which draws their data
     "read": (True, False, True, False),  # words, to which a person gives the points
 }
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -62,6 +63,7 @@ def ids(notebook, name):
         "check": rf"{name}-q\d+-\w[\w-]*",
         "context": rf"{name}-(?:setup[\w-]*|q\d+-given[\w-]*)",
         "read": rf"{name}-q\d+-read",
+        "id": rf"{name}-id",
     }
     faults = [f"{i}: not unique" for i in set(found) if found.count(i) > 1]
     faults += [

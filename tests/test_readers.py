@@ -260,6 +260,7 @@ READERS = {
     "DistillationTrainer.__init__": (writer, trainer),
 }
 NO_READERS = {
+    "its student is a person": ["my_split", "as_known"],
     "a module around the teacher, whose mode is its own: the trainer sets it": [
         "Prompted.__init__",
     ],

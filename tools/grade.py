@@ -25,7 +25,16 @@ import lean  # isort: skip  # noqa: F401
 import assets
 import nbformat
 import sandbox
-from homework import HOMEWORK, HomeworkError, grade_id, instructors, release, the_secret, variant
+from homework import (
+    HOMEWORK,
+    HomeworkError,
+    grade_id,
+    instructors,
+    is_id,
+    release,
+    the_secret,
+    variant,
+)
 from lms import ArchiveError, gather
 from marking import Limits, mark, stop
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
@@ -36,7 +45,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import CheckCellMetadata, GetGrades, OverwriteKernelspec, SaveAutoGrades
 from runner import ROOT, read, write
 from sqlalchemy.exc import SAWarning
-from submissions import find, restored
+from submissions import OTHER, SAME, find, restored, same_ids
 from tables import GradingError, days_late, gradebook, read_people, table, wide
 from traitlets.config import Config
 
@@ -71,7 +80,8 @@ def prepare(out, name, settled):
             before = {cell.name for cell in earlier.source_cells}, len(earlier.submissions)
         except MissingEntry:
             before = set(), 0
-    now = {grade_id(cell) for cell in settled.cells if grade_id(cell)}
+    # nbgrader keeps no cell that is neither locked nor an answer
+    now = {grade_id(cell) for cell in settled.cells if grade_id(cell) and not is_id(cell)}
     if before[1] and before[0] != now:
         raise GradingError(
             f"{name} has other cells than when {before[1]} submissions were graded into"
@@ -168,8 +178,9 @@ def feedback(out, one, released):
                 for output in cell.outputs:
                     if output.output_type == "error":
                         output.traceback = [f"{output.ename}: {output.evalue}"]
-        if one.remarks:
-            lines = "".join(f"<li>{html.escape(remark)}</li>" for remark in one.remarks)
+        theirs = [remark for remark in one.remarks if not remark.startswith((SAME, OTHER))]
+        if theirs:
+            lines = "".join(f"<li>{html.escape(remark)}</li>" for remark in theirs)
             notebook.cells.insert(0, new_markdown_cell(f"**Remarks**\n\n<ul>{lines}</ul>"))
         return notebook, resources
 
@@ -250,6 +261,7 @@ def run(
     limits.inside = _sandboxed(strict)
     known_people = read_people(people)
     found = _found(submitted, out, known)
+    same_ids(found, known_people)
     out.mkdir(parents=True, exist_ok=True)
     _quiet(out)
     _after_a_killed_run(out)

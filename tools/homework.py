@@ -49,6 +49,11 @@ def grade_id(cell):
     return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
+def is_id(cell):
+    """Whether it is the cell where a student writes an id, which draws their own data."""
+    return re.fullmatch(r"hw\d+-id", grade_id(cell)) is not None
+
+
 def draw(secret, name):
     """A large number that only the secret's owner can foretell, the same each time for the same
     name."""

@@ -1,6 +1,7 @@
 """What students handed in: find the notebooks, read them whatever their state, and put them back
 into order."""
 
+import ast
 import copy
 import hashlib
 import json
@@ -10,11 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homework import grade_id
+from homework import grade_id, is_id
 from nbformat.v4 import new_code_cell, new_markdown_cell
+
+from kdlab.lessons.my_split import LONGEST, as_known
 
 LARGEST = 50 * 2**20  # bytes
 SKIPPED = {"__MACOSX", "__pycache__"}
+NAME, ID = "STUDENT", r"hw\d+-id"  # what holds a student's id, and the cell where it is written
+SAME, OTHER = "the same id in", "PEOPLE knows another id,"  # for the grader's eyes alone
+LONGEST_CELL = 10_000  # characters of such a cell
 
 
 @dataclass
@@ -185,6 +191,45 @@ def _one_each(found):
     return chosen
 
 
+def id_of(cells):
+    """The id that a submission's own cell holds, "" where there is none or it is no short text.
+
+    cells: as `read_cells` gives them. It is read, never run; of several the last counts."""
+    sources = [
+        source
+        for _, identity, other, source, _ in cells
+        if re.fullmatch(ID, identity or str(other))
+    ]
+    for source in reversed(sources):
+        try:
+            nodes = ast.parse(source[:LONGEST_CELL]).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in reversed(nodes):
+            if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [NAME]:
+                value = getattr(node.value, "value", "")
+                value = str(value) if type(value) in (str, int) else ""
+                return value.strip() if len(value) <= LONGEST else ""
+    return ""
+
+
+def same_ids(found, people):
+    """Remark on each submission whose id another student's holds too, or that isn't its student's.
+
+    people: {student: {"id": …}}, of those whose ids are known."""
+    users = {}
+    for one in found:
+        if one.cells is not None and (given := as_known(id_of(one.cells))):
+            users.setdefault((one.homework, given), []).append(one)
+    for (_, given), several in users.items():
+        for one in several:
+            if others := [other.student for other in several if other is not one]:
+                one.remarks.append(f"{SAME} {_list(others)}")
+            told = str(people.get(one.student, {}).get("id") or "")
+            if told and as_known(told[:LONGEST]) != given:
+                one.remarks.append(f"{OTHER} {told}")
+
+
 def restored(reference, released, cells):
     """The submission in the reference's order, with the reference's checks and the student's
     answers.
@@ -221,12 +266,14 @@ def restored(reference, released, cells):
         elif source.strip():
             cell = new_code_cell(source) if kind == "code" else new_markdown_cell(source)
             own.setdefault(place, []).append(cell)
-    notebook = reference.copy()
+    notebook, student = reference.copy(), id_of(cells)
     notebook.cells = own.get(-1, [])
     for i, cell in enumerate(reference.cells):
         cell = cell.copy()
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        if is_id(cell):
+            cell.source = f"{NAME} = {student!r}"
         if grade_id(cell) and cell.metadata.nbgrader.get("solution"):
             cell.source = _answer(
                 [source for source, _ in answers.get(grade_id(cell), [])], given[grade_id(cell)]
@@ -235,7 +282,10 @@ def restored(reference, released, cells):
                 cell.metadata = copy.deepcopy(cell.metadata)
                 cell.metadata.nbgrader["checksum"] = untouched[grade_id(cell)]
         notebook.cells += [cell, *own.get(i, [])]
-    return notebook, _remarks(reference, given, points, answers)
+    remarks = _remarks(reference, given, points, answers)
+    if any(is_id(cell) for cell in reference.cells):
+        remarks.append(f"data of the id {student!r}" if student else "no id: the data of everybody")
+    return notebook, remarks
 
 
 def _answer(sources, stub):
@@ -255,6 +305,7 @@ def _remarks(reference, given, points, answers):
         key
         for key, found in answers.items()
         if key not in solutions
+        and not re.fullmatch(ID, key)
         and any(source.strip() not in (given[key].strip(), whole[key]) for source, _ in found)
     ]
     raised = [
