@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import packages
@@ -23,6 +24,7 @@ from pages import ROOT
 from kdlab.lessons.checks import lessons
 
 sys.path.insert(0, str(ROOT / "tools"))
+import badges
 import gallery
 import release
 import repeat
@@ -383,6 +385,60 @@ def test_a_binder_installs_the_pinned_course_without_cuda():
             [folder / "start", "printenv", "OMP_WAIT_POLICY"], capture_output=True, text=True
         )
         assert done.stdout == "PASSIVE\n"
+
+
+def test_the_badges_are_the_tool_s_and_have_no_address_that_nobody_knows():
+    assert badges.put(text("README.md"), badges.badges()) == text("README.md")
+    assert re.findall(r"\[!\[.*?\]\(([^)]+)\)\]\(([^)]+)\)", text("README.md")) == [
+        (f"docs/_static/badges/{name}.svg", badges.HOW)
+        for name in ("binder", "codespaces", "colab")
+    ]
+    page, _, heading = badges.HOW.partition("#")
+    assert f"\n## {heading.replace('-', ' ').capitalize()}\n" in text(page)
+    for name in ("binder", "codespaces", "colab"):
+        picture = ElementTree.fromstring(text(f"docs/_static/badges/{name}.svg"))
+        assert picture.get("aria-label").startswith("open in ")
+
+
+def test_with_an_address_the_badges_open_what_there_is():
+    made = badges.badges("ada/kd-lab", "main")
+    binder, codespaces, colab = re.findall(r"\]\((https://[^)]+)\)", made)
+    assert binder.startswith("https://mybinder.org/v2/gh/ada/kd-lab/main?labpath=")
+    assert codespaces == "https://codespaces.new/ada/kd-lab/tree/main"
+    for address in (binder, colab):
+        place = re.search(r"notebooks(?:/|%2F)(\S+)", address)[1]
+        assert (ROOT / "notebooks" / place).is_file()
+    again = badges.put(text("README.md"), made)
+    assert badges.put(again, badges.badges()) == text("README.md")
+
+
+@pytest.mark.parametrize("name", ["kdlab", "a/b/c", "a/b)c", "https://github.com/a/b", "a b/c"])
+def test_an_address_that_is_none_is_told(name):
+    with pytest.raises(ValueError, match="expected OWNER/NAME"):
+        badges.badges(name)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no repository to clone")
+def test_colab_s_cell_clones_installs_and_finds_the_course(tmp_path):
+    """As far as it goes without Colab: pip says what it would install and installs nothing."""
+    (cell,) = re.findall(r"```python\n(import os, .*?)```", text("docs/instructor_guide.md"), re.S)
+    (wanted,) = re.findall(r"\{home\}(\[\S+\])", cell)
+    assert extras(f".{wanted}") == {"course", "api", "serve"}
+    cell = cell.replace("https://github.com/OWNER/NAME", ROOT.as_uri())
+    assert ROOT.as_uri() in cell
+    cell += "\nimport kdlab\nprint(kdlab.__file__, pathlib.Path.cwd(), sep='\\n')"
+    dry = {f"PIP_{k}": "1" for k in ("DRY_RUN", "NO_DEPS", "NO_INDEX")}
+    dry["PIP_NO_BUILD_ISOLATION"] = "0"  # which to pip means: without
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    env |= {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)} | dry
+    for _ in range(2):  # again in a kernel that was started anew
+        done = subprocess.run(
+            [sys.executable, "-c", cell], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        package, here = map(Path, done.stdout.splitlines()[-2:])
+        assert package == tmp_path / "kdlab-course" / "kdlab" / "__init__.py"
+        assert here == tmp_path / "kdlab-course" / "notebooks"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a line for a shell")
