@@ -1,8 +1,9 @@
 """The course as a static site in build/site: python tools/website.py [--build DIR]
 
-Lessons, demos and the students' homework are shown as they were executed; nothing is run, nothing
-is fetched. Sphinx's warnings are errors. The site is built in a folder of its own and put in its
-place when it is whole."""
+Lessons, demos and the students' homework are shown as they were executed; nothing of them is run,
+nothing is fetched. The live pages' teachers are trained, which takes some seconds. Sphinx's
+warnings are errors. The site is built in a folder of its own and put in its place when it is
+whole."""
 
 import argparse
 import re
@@ -83,7 +84,7 @@ def linked(text, folder):
 
 def stage(folder):
     """Lay out what Sphinx reads in the empty `folder`: docs/, notebooks without controls, the API,
-    MathJax."""
+    MathJax, what the live pages compute with."""
     shutil.copytree(
         ROOT / "docs", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -102,6 +103,11 @@ def stage(folder):
         page.write_text(page.read_text(encoding="utf-8").replace(HERE, made), encoding="utf-8")
     reference.pages(folder / "api")
     assets.mathjax(folder / "_static" / "mathjax")
+    import page_data  # of this working copy's package too
+
+    live = folder / "_static" / "live"  # the pages that compute in the browser
+    shutil.copyfile(ROOT / "kdlab" / "show" / "explorer.css", live / "explorer.css")
+    page_data.write(live / "data.js")
     for page in folder.glob("*.md"):
         page.write_text(
             linked(listed(page.read_text(encoding="utf-8"), folder), folder), encoding="utf-8"

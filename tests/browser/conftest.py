@@ -1,13 +1,26 @@
-"""A real browser for the tests: Debian's Chromium by Playwright, JupyterLab and Voilà started once
-a session."""
+"""A real browser for the tests: Debian's Chromium by Playwright, JupyterLab, Voilà and the site
+started once a session."""
 
+import contextlib
+import functools
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from servers import PATIENCE, ROOT, TOKEN, free_port, listening, own_jupyter, served
+from pages import built
+from servers import (
+    DESK,
+    PATIENCE,
+    ROOT,
+    TOKEN,
+    folder_served,
+    free_port,
+    listening,
+    own_jupyter,
+    served,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -47,7 +60,7 @@ def page(chromium, request):
     assert [
         url
         for url in asked
-        if not re.match(r"http://127\.0\.0\.1[:/]|ws://127\.0\.0\.1:|data:|blob:", url)
+        if not re.match(r"http://127\.0\.0\.1[:/]|ws://127\.0\.0\.1:|data:|blob:|file:///", url)
     ] == []
     assert broke == []
 
@@ -95,3 +108,31 @@ def voila(tmp_path_factory):
                 base + (f"voila/render/{name}.ipynb" if name else "") + token
             )
         )
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Serve a built folder on this machine: serve("website") → its address."""
+    with contextlib.ExitStack() as servers:
+        yield functools.cache(lambda tool: servers.enter_context(folder_served(built(tool))))
+
+
+@pytest.fixture
+def site(serve, page):
+    """Open a page of the site, with its formulas set: site("index.html"). Whatever it asks for must
+    be there."""
+    missing = []
+    page.on(
+        "response",
+        lambda r: missing.append(r.url) if r.status >= 400 and "favicon" not in r.url else None,
+    )
+
+    def go(address, viewport=DESK, scheme="light"):
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"{serve('website')}/{address}")
+        page.evaluate("window.MathJax?.startup?.promise")
+        return page
+
+    yield go
+    assert missing == []

@@ -1,6 +1,9 @@
-"""Jupyter servers for the browser tests, which know nothing of this machine's user."""
+"""Servers for the browser tests: Jupyter's, which know nothing of this machine's user, and one for
+a built site; sizes of screens."""
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import queue
@@ -15,6 +18,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-for-tests"
+PHONE, DESK, PROJECTOR = (
+    {"width": w, "height": h} for w, h in [(375, 800), (1280, 900), (1280, 720)]
+)
 PATIENCE = 180_000  # milliseconds: a busy machine is no failure
 # nbgrader's pages are of no use here and slow to start
 QUICK = json.dumps(
@@ -103,3 +109,20 @@ def served(command, env, ready, cwd=ROOT):
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def folder_served(folder):
+    """Serve the files of a folder on this machine, and give the address."""
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

@@ -1,14 +1,12 @@
 """The site and the slides in a real browser: search, phone width, dark mode, formulas, keys,
 figures that fit."""
 
-import functools
-import http.server
 import re
-import threading
 
 import nbformat
 import pytest
-from pages import ROOT, built
+from pages import ROOT
+from servers import PHONE, PROJECTOR
 
 from kdlab.lessons.predict import questions
 
@@ -17,9 +15,6 @@ pytest.importorskip(
 )
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
-PHONE, DESK, PROJECTOR = (
-    {"width": w, "height": h} for w, h in [(375, 800), (1280, 900), (1280, 720)]
-)
 # the least contrast of WCAG 2, level AA, between a text and the ground that it stands on
 CONTRAST = """selector => [...document.querySelectorAll(selector)]
     .filter(e => e.innerText?.trim()).map(e => {
@@ -33,49 +28,6 @@ CONTRAST = """selector => [...document.querySelectorAll(selector)]
     const pair = [light(getComputedStyle(e).color), light(behind())];
     return [(Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05), e.innerText.slice(0, 60)];
 }).filter(([ratio, text]) => ratio < 4.5)"""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture(scope="module")
-def serve():
-    """Serve a built folder on this machine: serve("website") → its address."""
-    servers = []
-
-    def start(tool):
-        handler = functools.partial(Quiet, directory=built(tool))
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield functools.cache(start)
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def site(serve, page):
-    """Open a page of the site, with its formulas set: site("index.html"). Whatever it asks for must
-    be there."""
-    missing = []
-    page.on(
-        "response",
-        lambda r: missing.append(r.url) if r.status >= 400 and "favicon" not in r.url else None,
-    )
-
-    def go(address, viewport=DESK, scheme="light"):
-        page.set_viewport_size(viewport)
-        page.emulate_media(color_scheme=scheme)
-        page.goto(f"{serve('website')}/{address}")
-        page.evaluate("window.MathJax?.startup?.promise")
-        return page
-
-    yield go
-    assert missing == []
 
 
 def test_search_finds_temperature(site):
