@@ -36,16 +36,15 @@ function kdlabCharts() {
     return found;
   }
 
-  // Ten bars, a class each, under `frame`: {x, y, width, height}; `outlined`: the label's class.
-  function bars(shares, { x, y, width, height }, colours, outlined, digits = true) {
+  // Bars, one a class, in a frame {x, y, width, height}; `outlined`: the label's class.
+  function bars(shares, { x, y, width, height }, colours, outlined, names) {
     const step = width / shares.length, found = [line(x, y + height, x + width, y + height, MUTED)];
     [...shares].forEach((share, c) => {
       const tall = Math.max(share * height, 0.5), left = x + (c + 0.12) * step, wide = 0.76 * step;
       found.push(node("rect", { x: left, y: y + height - tall, width: wide, height: tall, fill: colours(c) }));
       if (c === outlined)
         found.push(node("rect", { x: left, y, width: wide, height, fill: "none", stroke: INK, "stroke-dasharray": "4 2" }));
-      if (digits)
-        found.push(text(x + (c + 0.5) * step, y + height + 13, String(c), MUTED, { "text-anchor": "middle", "font-size": 11 }));
+      found.push(text(x + (c + 0.5) * step, y + height + 13, names[c], MUTED, { "text-anchor": "middle", "font-size": 11 }));
     });
     return found;
   }

@@ -34,17 +34,22 @@ function kdlabControls(form, specs, changed) {
       describe();
       changed();
     });
-    form.append(make("div", { class: `kdlab-control kdlab-${spec.kind}` },
-      make("label", { for: id }, spec.label), input, ...(spec.kind === "slider" ? [said] : [])));
-    return { spec, write, read: () => (spec.kind === "entry" ? input.value : spec.options[input.value]) };
+    const whole = make("div", { class: `kdlab-control kdlab-${spec.kind}` },
+      make("label", { for: id }, spec.label), input, ...(spec.kind === "slider" ? [said] : []));
+    form.append(whole);
+    return {
+      spec, write,
+      read: () => (spec.kind === "entry" ? input.value : spec.options[input.value]),
+      show: (seen) => { whole.hidden = !seen; },
+    };
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
   const controls = specs.map(control);
 
-  // The settings in the address (train.html#T=8&alpha=1), so that one can be sent as a link.
-  function fromAddress() {
-    const said = new URLSearchParams(location.hash.slice(1));
+  // Settings as an address says them, T=8&alpha=1; what it doesn't say stays as it is.
+  function write(settings) {
+    const said = new URLSearchParams(settings);
     for (const { spec, write } of controls) {
       const at = (spec.options || []).findIndex((option) => String(option) === said.get(spec.name));
       if (at >= 0) write(spec.options[at]);
@@ -55,8 +60,25 @@ function kdlabControls(form, specs, changed) {
     return Object.fromEntries(controls.map(({ spec, read }) => [spec.name, read()]));
   }
 
+  // Show or hide a control, such as one that another leaves without a part.
+  function show(name, seen) {
+    controls.find(({ spec }) => spec.name === name).show(seen);
+  }
+
+  // The address keeps the settings (train.html#T=8&alpha=1), so that they can be sent as a link.
+  const fromAddress = () => write(location.hash.slice(1));
+
   function toAddress() {
     history.replaceState(null, "", `#${new URLSearchParams(read())}`);
+  }
+
+  // Buttons of a page that name settings; the others go back to where they began.
+  for (const button of document.querySelectorAll(".kdlab-live [data-settings]")) {
+    button.addEventListener("click", () => {
+      for (const { spec, write } of controls) write(spec.start);
+      write(button.dataset.settings);
+      changed();
+    });
   }
 
   window.addEventListener("hashchange", () => {
@@ -64,7 +86,7 @@ function kdlabControls(form, specs, changed) {
     changed();
   });
   fromAddress();
-  return { read, toAddress, make };
+  return { read, show, toAddress, make };
 }
 
 // A slider over listed values, or a list to choose from.

@@ -108,7 +108,7 @@ function kdlabExperiment(random, network) {
 
   // Epochs at whose end the students are measured: close together at first, when most happens.
   function checkpoints(epochs) {
-    const shares = [1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1];
+    const shares = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1];
     return [...new Set(shares.map((share) => Math.max(1, Math.round(share * epochs))))];
   }
 

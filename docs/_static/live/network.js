@@ -96,6 +96,22 @@ function kdlabNetwork(random, kernels) {
       (_, k) => all[z + Math.floor(k / CLASSES) * NARROW + (k % CLASSES)]);
   }
 
+  // A student's logits for these images, ten an image.
+  function logits(student, images) {
+    const found = new Float64Array(images.count * CLASSES);
+    inTurn(student, images, (i, at) => found.set(all.subarray(at, at + CLASSES), i * CLASSES));
+    return found;
+  }
+
+  // Calls answered(i, where its logits lie) for each of the images.
+  function inTurn(student, images, answered) {
+    for (let first = 0; first < images.count; first += BATCH) {
+      const rows = Math.min(BATCH, images.count - first);
+      forward(student, images.at + first * (PIXELS + 1), rows);
+      for (let r = 0; r < rows; r++) answered(first + r, scratch.z + r * NARROW);
+    }
+  }
+
   // softmax(z / T) of the ten numbers at `from`
   function softmax(z, from, T, into, to = 0) {
     let top = -Infinity, sum = 0;
@@ -160,24 +176,19 @@ function kdlabNetwork(random, kernels) {
   // The share of images that a student reads right, NaN where its answers are no numbers.
   function accuracy(student, images, labels) {
     let right = 0;
-    for (let first = 0; first < images.count; first += BATCH) {
-      const rows = Math.min(BATCH, images.count - first);
-      forward(student, images.at + first * (PIXELS + 1), rows);
-      for (let r = 0; r < rows; r++) {
-        const at = scratch.z + r * NARROW;
-        let best = 0;
-        for (let c = 0; c < CLASSES; c++) {
-          if (!Number.isFinite(all[at + c])) return NaN;
-          if (all[at + c] > all[at + best]) best = c;
-        }
-        right += best === labels[first + r];
+    inTurn(student, images, (i, at) => {
+      let best = 0;
+      for (let c = 0; c < CLASSES; c++) {
+        if (!Number.isFinite(all[at + c])) right = NaN;
+        if (all[at + c] > all[at + best]) best = c;
       }
-    }
+      right += best === labels[i];
+    });
     return right / images.count;
   }
 
   return {
     PIXELS, CLASSES, BATCH,
-    begin, student, weights, images, answers, softmax, gather, step, accuracy,
+    begin, student, weights, images, answers, logits, softmax, gather, step, accuracy,
   };
 }

@@ -7,7 +7,7 @@
   const SHOWN = [4, 7, 2, 3, 8, 9], TYPICAL = 2; // classes: the first two typical, the others doubtful
   const at = (name) => document.getElementById(`kdlab-${name}`);
   const HALO = { stroke: "#fff", "stroke-width": 4, "paint-order": "stroke" }; // letters over lines
-  const TALL = 260; // pixels of the two pictures
+  const TALL = 244; // pixels of the two pictures
   const percent = (x) => `${Math.round(100 * x)} %`;
   const found = { marks: [], words: "" };
 
@@ -19,10 +19,10 @@
   const tenths = Array.from({ length: 11 }, (_, i) => i / 10);
   const controls = kdlabControls(at("handles"), [
     kdlabListed("slider", "T", "Temperature T", [1, 2, 4, 8, 16], 4),
-    kdlabListed("slider", "alpha", "α, teacher's weight", tenths, 0.9),
+    kdlabListed("slider", "alpha", "Teacher's α", tenths, 0.9),
     kdlabListed("slider", "noise", "Wrong labels", tenths.slice(0, 7), 0, tenths.slice(0, 7).map(percent)),
     kdlabListed("slider", "perClass", "Labels a digit", perClass, 10, perClass.map((n) => n ?? "all, about 100")),
-    kdlabListed("slider", "steps", "Training steps", [60, 120, 240, 480, 960], quick ? 480 : 120),
+    kdlabListed("slider", "steps", "Training steps", [60, 120, 240, 480, 960], quick ? 240 : 120),
   ], changed);
 
   const digits = chosen();
@@ -85,7 +85,7 @@
     at("result").replaceChildren(...[
       `Taught − labels alone: ${signed(gain.mean)} ± ${gain.half.toFixed(1)} points of accuracy: ${verdict(gain)}.`,
       `After ${steps} steps: labels alone ${within(labels)} %, taught ${within(taught)} %, the teacher ${within(ceiling)} %.`,
-    ].map((words) => controls.make("p", {}, words)));
+    ].map((words, i) => controls.make("p", {}, i ? words : controls.make("strong", {}, words))));
   }
 
   // --- the pictures ---
@@ -184,7 +184,7 @@
       const svg = node("svg", { viewBox: "0 0 150 128", role: "img", "aria-label": `A ${label}; the teacher says ${words}.` });
       const colours = (c) => (c === label ? charts.GREEN : c === order.find((k) => k !== label) ? charts.ORANGE : charts.GREY);
       svg.append(charts.image(data.pixels, row, 53, 2, 44),
-        ...charts.bars(soft, { x: 2, y: 56, width: 146, height: 56 }, colours, label));
+        ...charts.bars(soft, { x: 2, y: 56, width: 146, height: 56 }, colours, label, "0123456789"));
       place.append(svg);
       return place;
     }));
