@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import ROOT, broken, built, from_elsewhere, page
 
 pytest.importorskip(
@@ -150,6 +150,12 @@ def test_a_control_is_shown_as_its_picture_or_as_a_sentence():
     assert website.still(output({"text/plain": "3"})).cells[0].outputs[0].data == {
         "text/plain": "3"
     }
+
+
+def test_a_notebook_s_link_to_docs_leads_to_the_site_s_page():
+    text = "[here](../docs/train.md), [there](../../docs/peaks.md), [far](https://x.org/docs/a.md)"
+    shown = website.still(new_notebook(cells=[new_markdown_cell(text)])).cells[0].source
+    assert shown == "[here](../train.md), [there](../../peaks.md), [far](https://x.org/docs/a.md)"
 
 
 # --- homework ---

@@ -103,6 +103,11 @@ def test_every_link_leads_somewhere(decks):
     assert broken(decks) == []
 
 
+def test_what_has_no_slides_is_words():
+    text = "[a](demos/1_a.ipynb), [page](../train.md), [far](https://x.org/b/c.md)"
+    assert slides.OTHER.sub(r"\1", text) == "a, page, [far](https://x.org/b/c.md)"
+
+
 @each_lesson
 def test_every_figure_and_every_heading_is_in_the_deck(decks, path):
     lesson, shown = nbformat.read(path, as_version=4), page(decks / f"{path.stem}.html")

@@ -27,8 +27,8 @@ from kdlab.lessons.predict import questions
 TEMPLATES = ROOT / "tools" / "templates"
 # a link to another lesson, whose slides lie beside these
 LESSON = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
-# to homework or a demo, which have no slides: its words alone
-OTHER = re.compile(r"\[([^]]+)\]\([\w/]+/\w+\.ipynb\)")
+# to homework, a demo or a page of the site, which have no slides: its words alone
+OTHER = re.compile(r"\[([^]]+)\]\([\w/.]+/\w+\.(?:ipynb|md)\)")
 ASKED = re.compile(r"kd\.predict\(\"(\d\d\.\w)\"\)")
 # how an exercise stands: kd.yours, kd.check
 EXERCISE = re.compile(r"[✓✗○] \d\d\.\d|Exercise \d\d\.\d: ")

@@ -34,14 +34,18 @@ CLAIMS = ROOT / "benchmarks" / "results" / "claims.csv"
 # the API's pages are those of this working copy, whatever is installed
 sys.path.insert(0, str(ROOT))
 VIEW = "application/vnd.jupyter.widget-view+json"
+# a notebook's link to a page of docs/, which the site has beside its notebooks' folder
+TO_DOCS = re.compile(r"\]\(((?:\.\./)+)docs/(?=\w+\.md)")
 STILL = "<p><em>A control: open the notebook in JupyterLab to move it.</em></p>"
 
 
 def still(notebook):
-    """The notebook with controls as the pictures that they carry: a page has no kernel behind
-    it."""
+    """The notebook with controls as the pictures that they carry, for a page has no kernel behind
+    it, and with its links to docs/ as they work in the site."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.setdefault("language_info", {"name": "python", "pygments_lexer": "ipython3"})
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
+        cell.source = TO_DOCS.sub(r"](\1", cell.source)
     for output in (out for cell in notebook.cells for out in cell.get("outputs", [])):
         data = output.get("data", {})
         if data.pop(VIEW, None) and not {"text/html", "image/png"} & set(data):

@@ -40,6 +40,7 @@
     if (!ask) return;
     found.marks = [];
     found.settings = controls.read();
+    at("error").textContent = "";
     at("view").classList.add("kdlab-old");
     at("status").textContent = `training ${2 * count} students …`;
     ask(found.settings);
@@ -151,7 +152,7 @@
     svg.append(text(2, top + 16, `each of ${count} splits`, charts.MUTED, HALO), text(2, top + 76, "mean, 95 % interval", charts.MUTED, HALO),
       line(x(gain.mean - gain.half), top + 96, x(gain.mean + gain.half), top + 96, colour, 6),
       node("circle", { cx: x(gain.mean), cy: top + 96, r: 6, fill: colour, stroke: "#fff", "stroke-width": 2 }));
-    const unit = reach > 12 ? 10 : reach > 5 ? 5 : reach > 2.5 ? 2 : 1;
+    const unit = reach > 25 ? 20 : reach > 12 ? 10 : reach > 5 ? 5 : reach > 2.5 ? 2 : 1;
     for (let v = -Math.floor(reach / unit) * unit; v <= reach; v += unit)
       svg.append(text(x(v), bottom + 18, v ? signed(v, 0) : "0", charts.MUTED, { "text-anchor": "middle" }));
     svg.append(text(width / 2, height - 6, `points (grey: ±${delta}, too small to care about)`, charts.MUTED, { "text-anchor": "middle", "font-size": 12 }));
