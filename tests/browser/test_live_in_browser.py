@@ -284,3 +284,11 @@ def test_a_browser_without_workers_says_so(site, page):
     site("train.html")
     page.get_by_text("This browser can't train in the background").wait_for()
     assert page.locator("#kdlab-result").inner_text() == ""
+
+
+def test_a_page_without_its_data_says_so(serve, chromium):
+    page = chromium.new_page()
+    page.route("**/data.js", lambda route: route.abort())
+    page.goto(f"{serve('website')}/train.html")
+    page.get_by_text("This page could not go on").wait_for()
+    page.close()
