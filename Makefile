@@ -64,6 +64,7 @@ bench: $(READY)  ## speed and memory as ratios, half an hour, and one table of t
 	@$(BENCH) benchmarks/budget.py >/dev/null
 	@$(BENCH) benchmarks/lessons.py >/dev/null
 	@$(BENCH) benchmarks/demos.py >/dev/null
+	@$(BENCH) benchmarks/live.py >/dev/null
 	@$(PY) benchmarks/table.py
 
 repeat: $(READY)  ## a lesson's claims on twenty fresh splits, into benchmarks/results/claims.csv (NB=notebooks/02_x.ipynb)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-SHOWN = ("replicas", "fused", "step", "budget", "lessons", "demos")
+SHOWN = ("replicas", "fused", "step", "budget", "lessons", "demos", "live")
 
 
 def hardware(lab):
