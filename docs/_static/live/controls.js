@@ -11,12 +11,23 @@ function kdlabControls(form, specs, changed) {
 
   // {name, label, options, shown, start} and kind: "slider" or "choice"; "entry" is a line to type
   function control(spec) {
-    const id = `kdlab-${spec.name}`, said = make("output", { class: "kdlab-value", for: id });
+    const id = `kdlab-${spec.name}`,
+      said = make("output", { class: "kdlab-value", for: id });
     let input;
     if (spec.kind === "choice") {
-      input = make("select", { id }, ...spec.shown.map((words, i) => make("option", { value: i }, words)));
+      input = make(
+        "select",
+        { id },
+        ...spec.shown.map((words, i) => make("option", { value: i }, words)),
+      );
     } else if (spec.kind === "entry") {
-      input = make("input", { id, type: "text", autocomplete: "off", spellcheck: "false", maxlength: 300 });
+      input = make("input", {
+        id,
+        type: "text",
+        autocomplete: "off",
+        spellcheck: "false",
+        maxlength: 300,
+      });
     } else {
       input = make("input", { id, type: "range", min: 0, max: spec.options.length - 1, step: 1 });
     }
@@ -34,13 +45,21 @@ function kdlabControls(form, specs, changed) {
       describe();
       changed();
     });
-    const whole = make("div", { class: `kdlab-control kdlab-${spec.kind}` },
-      make("label", { for: id }, spec.label), input, ...(spec.kind === "slider" ? [said] : []));
+    const whole = make(
+      "div",
+      { class: `kdlab-control kdlab-${spec.kind}` },
+      make("label", { for: id }, spec.label),
+      input,
+      ...(spec.kind === "slider" ? [said] : []),
+    );
     form.append(whole);
     return {
-      spec, write,
+      spec,
+      write,
       read: () => (spec.kind === "entry" ? input.value : spec.options[input.value]),
-      show: (seen) => { whole.hidden = !seen; },
+      show: (seen) => {
+        whole.hidden = !seen;
+      },
     };
   }
 
@@ -86,7 +105,13 @@ function kdlabControls(form, specs, changed) {
     changed();
   });
   fromAddress();
-  return { read, show, toAddress, make };
+  // What was found, in words: a paragraph a line, the first one the weightiest.
+  function say(place, lines) {
+    const words = (line, i) => (i ? line : make("strong", {}, line));
+    place.replaceChildren(...lines.map((line, i) => make("p", {}, words(line, i))));
+  }
+
+  return { read, show, say, toAddress, make };
 }
 
 // A slider over listed values, or a list to choose from.

@@ -2,7 +2,8 @@
 function kdlabExperiment(random, network) {
   "use strict";
   const { generator, permutation } = random;
-  const { CLASSES, BATCH, begin, student, images, answers, softmax, gather, step, accuracy } = network;
+  const { CLASSES, BATCH, begin, student, images, answers } = network;
+  const { softmax, gather, step, accuracy } = network;
   const LR = 1e-2, SEED = 0; // of kd.train and kd.distill, where nothing else is said
 
   function bytes(text) {
@@ -32,7 +33,7 @@ function kdlabExperiment(random, network) {
     return { outputs, numbers: Float32Array.from(found, (n) => n * scale) };
   }
 
-  // kd.load(…, labels_per_class, noise).train: {kept: places in split.train, labels, wrong: how many}.
+  // kd.load(…, labels_per_class, noise).train: {kept: places in split.train, labels}.
   function labelled(data, split, perClass, noise) {
     const draw = generator(split.seed), clean = split.train.map((row) => data.labels[row]);
     let kept = clean.map((_, i) => i);
@@ -45,7 +46,7 @@ function kdlabExperiment(random, network) {
     const labels = Uint8Array.from(kept, (i) => clean[i]);
     const wrong = permutation(draw, kept.length).slice(0, Math.round(noise * kept.length));
     for (const i of wrong) labels[i] = (labels[i] + 1 + (draw() % (CLASSES - 1))) % CLASSES;
-    return { kept, labels, wrong: wrong.length };
+    return { kept, labels };
   }
 
   // How many passes over so many images come nearest to this number of steps.

@@ -85,7 +85,8 @@ function kdlabKernels(wanted) {
         forward(atA, get(aColumn)), forward(atB, get(bStep))),
       each(() => get(c), (i) => get(first + i), (i) => store4(i * FOUR)),
       forward(c, get(cStep)), forward(a, get(aRow)));
-    return { inputs: Array(9).fill(I32), locals: [[3, I32], [1, F32], [columns.length, V128]], body };
+    const locals = [[3, I32], [1, F32], [columns.length, V128]];
+    return { inputs: Array(9).fill(I32), locals, body };
   }
 
   // The same as `adam`, four weights a turn; `count` is a number of fours.

@@ -1,5 +1,6 @@
 // Students of 64-64-10 and their teacher: what they answer, a student's slope, a step.
-// A layer's weights lie as (inputs + 1, outputs): the last input is always 1, its weights the biases.
+// A layer's weights lie as (inputs + 1, outputs): the last input is always 1, and its weights are
+// the biases.
 function kdlabNetwork(random, kernels) {
   "use strict";
   const { generator, uniform } = random;

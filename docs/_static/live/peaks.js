@@ -13,7 +13,8 @@ function kdlabPeaks() {
   };
   const sum = (values) => values.reduce((total, v) => total + v, 0);
   const both = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b))); // log(eᵃ + eᵇ)
-  const mixed = (a, b, share) => a.map((v, i) => both(v + Math.log(share), b[i] + Math.log1p(-share)));
+  const mixed = (a, b, share) =>
+    a.map((v, i) => both(v + Math.log(share), b[i] + Math.log1p(-share)));
   const kl = (p, q) => sum(p.map((v, i) => Math.exp(v) * (v - q[i]))); // of logs
 
   function logSoftmax(z) {
@@ -30,7 +31,7 @@ function kdlabPeaks() {
 
   const bell = (middle, width) => logSoftmax(X.map((x) => -((x - middle) ** 2) / (2 * width ** 2)));
 
-  // Each of teacher and student, logs p and q: [the loss, its slope by the student's probabilities].
+  // Each of the logs of teacher and student, p and q: [loss, its slope by student's shares].
   const DIVERGENCES = {
     "forward KL": () => (p, q) => [kl(p, q), p.map((v, i) => -Math.exp(v - q[i]))],
     "reverse KL": () => (p, q) => [kl(q, p), q.map((v, i) => v - p[i])],

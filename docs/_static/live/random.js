@@ -1,5 +1,5 @@
 // The random numbers of torch's CPU generator, so that a seed means here what it means in kdlab.
-// A factory, and not a module: pages opened as files can't load modules, and a worker gets its text.
+// A factory, and not a module: a page opened as a file can load none, and a worker gets its text.
 function kdlabRandom() {
   "use strict";
   const N = 624, M = 397;

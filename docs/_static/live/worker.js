@@ -1,16 +1,18 @@
 // What runs in the background: a worker trains the pairs of its splits and tells how they do.
 function kdlabWorker() {
   "use strict";
-  const random = kdlabRandom(), network = kdlabNetwork(random, kdlabKernels());
+  const random = kdlabRandom(),
+    network = kdlabNetwork(random, kdlabKernels());
   const experiment = kdlabExperiment(random, network);
   const turns = new MessageChannel();
   let data, wanted;
 
   // Lets a message in that came meanwhile: a setting that nobody waits for any more is left.
-  const pause = () => new Promise((done) => {
-    turns.port1.onmessage = done;
-    turns.port2.postMessage(null);
-  });
+  const pause = () =>
+    new Promise((done) => {
+      turns.port1.onmessage = done;
+      turns.port2.postMessage(null);
+    });
 
   async function train(id, settings) {
     const pairs = experiment.pairs(data, data.splits, settings);
@@ -18,7 +20,8 @@ function kdlabWorker() {
     for (const [mark, epoch] of marks.entries()) {
       for (const [i, pair] of pairs.entries()) {
         const accuracies = experiment.measured(experiment.advance(pair, epoch));
-        const { seed } = data.splits[i], steps = pair.arms[0].student.t;
+        const { seed } = data.splits[i],
+          steps = pair.arms[0].student.t;
         postMessage({ id, mark, marks: marks.length, seed, steps, total: pair.steps, accuracies });
         await pause();
         if (wanted !== id) return;
