@@ -12,7 +12,7 @@
   const HALO = { stroke: "#fff", "stroke-width": 4, "paint-order": "stroke" }; // letters over lines
   const TALL = 244; // pixels of the two pictures
   const percent = (x) => `${Math.round(100 * x)} %`;
-  const found = { marks: [], words: "" };
+  const found = { marks: [] };
 
   const random = kdlabRandom(),
     kernels = kdlabKernels(),
@@ -66,7 +66,8 @@
     found.marks = [];
     found.settings = controls.read();
     at("error").textContent = "";
-    at("view").classList.add("kdlab-old");
+    at("view").classList.add("kdlab-old"); // pale until there is something of the new setting
+    at("result").classList.add("kdlab-old");
     at("status").textContent = `training ${2 * count} students …`;
     ask(found.settings);
   }
@@ -114,6 +115,7 @@
   function say() {
     const { labels, taught, gain, steps } = points().at(-1);
     const size = `${signed(gain.mean)} ± ${gain.half.toFixed(1)} points of accuracy`;
+    at("result").classList.remove("kdlab-old");
     controls.say(at("result"), [
       `Taught − labels alone: ${size}: ${verdict(gain)}.`,
       `After ${steps} steps: labels alone ${within(labels)} %, taught ${within(taught)} %, ` +
@@ -124,9 +126,9 @@
   // --- the pictures ---
 
   function draw() {
-    at("view").classList.remove("kdlab-old");
     const known = points();
     if (!known.length) return;
+    at("view").classList.remove("kdlab-old");
     drawCurves(known);
     drawGain(known.at(-1));
   }
