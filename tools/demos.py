@@ -69,6 +69,9 @@ def main():
     options = parser.parse_args()
     if options.measure:
         return measure()
+    demos = sorted(options.directory.glob("*.ipynb"))
+    if not demos:
+        return f"demos: no notebook in {options.directory}"
     try:
         import voila.app
         from tornado.web import HTTPError
@@ -76,9 +79,6 @@ def main():
         from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
     except ImportError:
         return "demos: Voilà is missing; install it with: pip install -c constraints.txt voila"
-    demos = sorted(options.directory.glob("*.ipynb"))
-    if not demos:
-        return f"demos: no notebook in {options.directory}"
     token = options.token or secrets.token_urlsafe(24)
 
     class Closing(VoilaShutdownKernelHandler):

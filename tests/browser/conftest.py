@@ -4,10 +4,13 @@ started once a session."""
 import contextlib
 import functools
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from pages import built
 from servers import (
@@ -65,33 +68,48 @@ def page(chromium, request):
     assert broke == []
 
 
+FIRST = "notebooks/00_start_here.ipynb"
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """JupyterLab on a copy of the notebooks, which it has never seen and so doesn't trust: path →
-    address."""
-    directory = tmp_path_factory.mktemp("lab")
+    """JupyterLab by `make lab`'s own command, on a copy of the notebooks, which it has never seen
+    and so doesn't trust; lesson 00 ends after its first figure and question. Its folder, and path →
+    address, where None is what `make lab` opens."""
+    if shutil.which("make") is None:
+        pytest.skip("no make: on Debian, apt-get install make")
+    directory, port = tmp_path_factory.mktemp("lab"), free_port()
     shutil.copytree(
         ROOT / "notebooks",
         directory / "notebooks",
         ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
     )
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--ServerApp.ip=127.0.0.1",
-        f"--port={port}",
-        "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={TOKEN}",
-        "--allow-root",
-        f"--ServerApp.root_dir={directory}",
-        "--LabApp.news_url=None",
-    ]
-    with served(command, own_jupyter(directory / "own"), r"is running at|http://127"):
+    lesson = nbformat.read(directory / FIRST, 4)
+    ends = next(i for i, c in enumerate(lesson.cells) if c.source.startswith("## Three lines"))
+    lesson.cells = lesson.cells[:ends]
+    nbformat.write(lesson, directory / FIRST)
+    arguments = (
+        f"--no-browser --port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}"
+    )
+    said = subprocess.run(
+        ["make", "-s", "-n", "lab", f"LAB_ARGS={arguments}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    command = shlex.split(next(line for line in said.splitlines() if "-m jupyterlab" in line))
+    command[0] = sys.executable  # the interpreter of these tests, whichever that is
+    own = own_jupyter(directory / "own")
+    with served(command, own, r"is running at|http://127", cwd=directory):
         listening(port)
-        yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?reset&token={TOKEN}"
+        base = f"http://127.0.0.1:{port}"
+        yield (
+            directory,
+            lambda path=None: (
+                f"{base}/lab/tree/{path}?reset&token={TOKEN}" if path else f"{base}/?token={TOKEN}"
+            ),
+        )
 
 
 @pytest.fixture(scope="session")

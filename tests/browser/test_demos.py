@@ -10,13 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-from servers import ROOT, TOKEN, free_port, own_jupyter, served
+from servers import PATIENCE, ROOT, TOKEN, free_port, own_jupyter, served
 
 # the controls of each demo by role and accessible name; the first is the one that is moved
 CONTROLS = {
@@ -188,125 +186,8 @@ def check_the_notes_are_the_speakers(page):
     notes.close()
 
 
-def test_all_demos_are_here():
-    assert list(CONTROLS) == DEMOS
-
-
-@pytest.mark.parametrize("demo", DEMOS)
-def test_what_is_committed_of_a_demo_is_a_picture_with_its_words(demo):
-    notebook = nbformat.read(ROOT / "notebooks" / "demos" / f"{demo}.ipynb", as_version=4)
-    shown = [
-        out.data for cell in notebook.cells for out in cell.get("outputs", ()) if "data" in out
-    ]
-    (html,) = [data["text/html"] for data in shown if "<figure" in data.get("text/html", "")]
-    assert len(re.search(r'<img[^>]* alt="([^"]*)"', html)[1]) > 40
-    assert html.count("<samp") >= 2  # the numbers
-
-
-def test_untrusted_and_never_run_it_shows_its_picture(page, lab):
-    page.goto(lab(f"notebooks/demos/{DEMOS[0]}.ipynb"))
-    image = page.locator(".jp-OutputArea figure img")
-    image.wait_for()
-    assert image.evaluate("i => i.complete && i.naturalWidth") > 500
-    assert len(image.get_attribute("alt")) > 40
-    assert page.locator(".jp-OutputArea samp").count() >= 2  # the numbers
-    assert page.locator(".kdlab-explorer").count() == 0
-
-
-# two of them: the front end is the same
-@pytest.mark.parametrize("demo", DEMOS[:4:3])
-def test_jupyterlab(page, lab, demo):
-    page.goto(lab(f"notebooks/demos/{demo}.ipynb"))
-    page.locator(".jp-CodeCell").wait_for()
-    page.get_by_text("| Idle").wait_for()  # what is run before the kernel is there is lost
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    check_reacts(page, demo)
-
-
-@pytest.mark.parametrize("demo", DEMOS)
-def test_on_a_projector(page, voila, demo):
-    errors = []
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-    page.set_viewport_size({"width": 1280, "height": 720})
-    page.goto(voila(demo))
-    check_reacts(page, demo)
-    check_says_that_it_computes(page, demo)
-    for size in ((1920, 1080), (1280, 720)):
-        check_fills_the_screen(page, size)
-    check_the_notes_are_the_speakers(page)
-    assert errors == []
-    assert (
-        page.locator("[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]").count()
-        == 0
-    )
-
-
-def kernels(address):
-    """The kernels of the server at this address."""
-    port = re.search(r":(\d+)/", address)[1]
-    (server,) = (
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if f"--port={port}" in (process.info["cmdline"] or ())
-    )
-    found = []
-    for child in server.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # one that has just ended, also where nobody waited
-            if "ipykernel" in " ".join(child.cmdline()):
-                found.append(child.pid)
-    return found
-
-
-def test_a_page_that_is_left_ends_its_kernel_and_no_other(page, voila):
-    page.goto(voila(DEMOS[0]))
-    explorer(page)
-    before = kernels(voila())
-    assert before
-    with urllib.request.urlopen(voila()):  # the cookie of a stranger's page is of no use
-        request = urllib.request.Request(
-            voila().split("?")[0] + "voila/api/shutdown/some-kernel",
-            method="POST",
-            headers={"Origin": "http://elsewhere.example", "Authorization": f"token {TOKEN}"},
-        )
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(request)
-    page.goto("about:blank")
-    ends = time.monotonic() + 20
-    while len(kernels(voila())) == len(before) and time.monotonic() < ends:
-        time.sleep(0.2)
-    assert len(kernels(voila())) == len(before) - 1
-
-
-def test_voila_lists_the_demos_and_no_page_names_a_cdn(page, voila):
-    page.goto(voila())
-    assert page.get_by_role("link").count() == len(DEMOS)
-    for address in (voila(), voila(DEMOS[3])):
-        with urllib.request.urlopen(address) as answer:
-            text = answer.read().decode()
-        assert (
-            re.findall(
-                r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+|(?:url|import)\([\"']?https?:[^)]+",
-                text,
-            )
-            == []
-        )
-        assert re.findall(r"cdnjs|cdn\.|unpkg|jsdelivr|googleapis", text) == []
-
-
-def test_without_the_token_nothing_is_shown(page, voila):
-    for address in (
-        voila(token=""),
-        voila(DEMOS[0], token=""),
-        voila(DEMOS[0], token="?token=wrong"),
-    ):
-        page.goto(address)
-        assert "/login" in page.url
-        assert page.locator(".kdlab-explorer, .jp-OutputArea, main ol a").count() == 0
-
-
-def test_the_last_of_many_values_wins_and_errors_are_text(page, voila):
-    page.goto(voila("1_temperature"))
+def check_the_last_value_wins_and_errors_are_text(page):
+    """Of demo 1: many values at once, then one that is none, then one that is."""
     found = explorer(page)
     T = found.get_by_role("slider", name="Temperature T", exact=True)
     _, after = press(page, T, "Home", *["ArrowRight"] * 7, "End")
@@ -322,10 +203,102 @@ def test_the_last_of_many_values_wins_and_errors_are_text(page, voila):
     assert mended[3] == "" and mended[0] != wrong[0] and "Teacher at T = 20: a 40.4" in mended[2]
 
 
+def check_names_no_cdn(text):
+    """The page as the server sends it loads nothing from elsewhere."""
+    assert (
+        re.findall(
+            r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+|(?:url|import)\([\"']?https?:[^)]+",
+            text,
+        )
+        == []
+    )
+    assert re.findall(r"cdnjs|cdn\.|unpkg|jsdelivr|googleapis", text) == []
+
+
+def test_all_demos_are_here():
+    assert list(CONTROLS) == DEMOS
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_what_is_committed_of_a_demo_is_a_picture_with_its_words(demo):
+    notebook = nbformat.read(ROOT / "notebooks" / "demos" / f"{demo}.ipynb", as_version=4)
+    shown = [
+        out.data for cell in notebook.cells for out in cell.get("outputs", ()) if "data" in out
+    ]
+    (html,) = [data["text/html"] for data in shown if "<figure" in data.get("text/html", "")]
+    assert len(re.search(r'<img[^>]* alt="([^"]*)"', html)[1]) > 40
+    assert html.count("<samp") >= 2  # the numbers
+
+
+# one of them: the front end is the same, and Voilà's pages below are of all
+def test_in_jupyterlab_it_is_its_picture_until_it_is_run(page, lab):
+    _, address = lab
+    page.goto(address(f"notebooks/demos/{DEMOS[0]}.ipynb"))
+    # untrusted, and never run
+    image = page.locator(".jp-OutputArea figure img")
+    image.wait_for()
+    assert image.evaluate("i => i.complete && i.naturalWidth") > 500
+    assert len(image.get_attribute("alt")) > 40
+    assert page.locator(".jp-OutputArea samp").count() >= 2  # the numbers
+    assert page.locator(".kdlab-explorer").count() == 0
+    page.get_by_text("| Idle").wait_for()  # what is run before the kernel is there is lost
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    check_reacts(page, DEMOS[0])
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_on_a_projector(page, voila, demo):
+    errors = []
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    check_names_no_cdn(page.goto(voila(demo)).text())
+    check_reacts(page, demo)
+    check_says_that_it_computes(page, demo)
+    for size in ((1920, 1080), (1280, 720)):
+        check_fills_the_screen(page, size)
+    check_the_notes_are_the_speakers(page)
+    if demo == "1_temperature":
+        check_the_last_value_wins_and_errors_are_text(page)
+    assert errors == []
+    assert (
+        page.locator("[data-mime-type*=stderr], .jp-RenderedText[data-mime-type*=error]").count()
+        == 0
+    )
+
+
+def test_voila_lists_the_demos(page, voila):
+    check_names_no_cdn(page.goto(voila()).text())
+    assert page.get_by_role("link").count() == len(DEMOS)
+
+
+def test_without_the_token_nothing_is_shown(page, voila):
+    for address in (
+        voila(token=""),
+        voila(DEMOS[0], token=""),
+        voila(DEMOS[0], token="?token=wrong"),
+    ):
+        page.goto(address)
+        assert "/login" in page.url
+        assert page.locator(".kdlab-explorer, .jp-OutputArea, main ol a").count() == 0
+
+
+def ended(kernel):
+    """Whether this process ends, or has ended, within a while."""
+    until = time.monotonic() + PATIENCE / 1000
+    while psutil.pid_exists(kernel) and time.monotonic() < until:
+        time.sleep(0.2)
+    return not psutil.pid_exists(kernel)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_taken_port_moves_on_and_ctrl_c_ends_server_and_kernels(tmp_path):
+def test_a_taken_port_a_page_that_is_left_and_ctrl_c(page, tmp_path):
+    """The server moves on to another port; a page that is left ends its kernel and no other, a
+    stranger's page ends none; Ctrl-C ends the server with its kernels."""
     pytest.importorskip("voila")
-    cell = nbformat.v4.new_code_cell("import os\nprint('PID', os.getpid(), 'END')")
+    lines = ["import os, ipywidgets", "print('PID', os.getpid(), 'END')"]
+    lines.append("ipywidgets.Label('a control')")
+    cell = nbformat.v4.new_code_cell("\n".join(lines))
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "1_a.ipynb")
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
@@ -339,13 +312,26 @@ def test_a_taken_port_moves_on_and_ctrl_c_ends_server_and_kernels(tmp_path):
         with served(command, own_jupyter(tmp_path / "own"), r"all:") as (process, said):
             base = re.search(r"http://127\.0\.0\.1:(\d+)/", said[-1])
             assert int(base[1]) != port
-            with urllib.request.urlopen(f"{base[0]}voila/render/1_a.ipynb?token={TOKEN}") as answer:
-                kernel = int(re.search(r"PID (\d+) END", answer.read().decode())[1])
-            assert Path(f"/proc/{kernel}").exists() or not Path("/proc").exists()
+            shown = f"{base[0]}voila/render/1_a.ipynb?token={TOKEN}"
+            with urllib.request.urlopen(shown) as answer:
+                other = int(re.search(r"PID (\d+) END", answer.read().decode())[1])
+            page.goto(shown)
+            page.locator(".jupyter-widgets").wait_for()  # by now the page knows its kernel
+            told = page.get_by_text("PID").inner_text()
+            kernel = int(re.search(r"PID (\d+) END", told)[1])
+            assert psutil.pid_exists(kernel) and psutil.pid_exists(other)
+            request = urllib.request.Request(
+                f"{base[0]}voila/api/shutdown/some-kernel",
+                method="POST",
+                headers={"Origin": "http://elsewhere.example", "Authorization": f"token {TOKEN}"},
+            )
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(request)
+            page.goto("about:blank")
+            assert ended(kernel) and psutil.pid_exists(other)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
-            with pytest.raises(ProcessLookupError):
-                os.kill(kernel, 0)
+            assert not psutil.pid_exists(other)
 
 
 def test_a_folder_without_demos_is_said(tmp_path):
