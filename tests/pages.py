@@ -127,6 +127,15 @@ def from_elsewhere(folder):
     ]
 
 
+@functools.cache
+def leads_to(folder, place, address):
+    """The file in `folder` that an address on a page in `place` leads to, or None. The same few
+    addresses stand beside every page."""
+    target = (place / address).resolve()
+    target = target / "index.html" if target.is_dir() else target
+    return target if target.is_file() and target.is_relative_to(folder.resolve()) else None
+
+
 def broken(folder):
     """["page: address"] of every link or file that leads nowhere; addresses elsewhere are checked
     for their form."""
@@ -141,9 +150,8 @@ def broken(folder):
                     r"[\w.-]+(:\w+)?", parts.netloc
                 )
             else:
-                target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-                target = target / "index.html" if target.is_dir() else target
-                good = target.is_file() and target.is_relative_to(folder.resolve())
+                target = leads_to(folder, path.parent, unquote(parts.path)) if parts.path else path
+                good = target is not None
                 if good and target.suffix == ".html":
                     good = unquote(parts.fragment) in page(target).anchors
             found += [] if good else [f"{path.relative_to(folder)}: {address}"]
