@@ -6,7 +6,7 @@ import re
 import nbformat
 import pytest
 from pages import ROOT
-from servers import PHONE, PROJECTOR
+from servers import DESK, PHONE, PROJECTOR
 
 from kdlab.lessons.predict import questions
 
