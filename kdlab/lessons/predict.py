@@ -30,13 +30,15 @@ function render({ model, el }) {
   const said = make("p", "margin:0");
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", model.get("question"));
+  // JupyterLab would take Enter to go into the cell; Ctrl-S, to save, stays its own
+  const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+  const keys = (event) => row.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
+  window.addEventListener("keydown", keys, true);
   said.setAttribute("role", "status");
   ask.append(make("b", "", "Predict. "), model.get("question"));
   const buttons = model.get("options").map((words, i) => {
     const button = make("button", "", words);
     button.type = "button";
-    // else JupyterLab takes Enter to go into the cell
-    button.setAttribute("data-lm-suppress-shortcuts", "true");
     button.onclick = () => {
       if (model.get("chosen") >= 0) return; // the first guess stands
       model.set("chosen", i);
@@ -70,6 +72,7 @@ function render({ model, el }) {
   show();
   box.append(ask, row, said);
   el.append(box);
+  return () => window.removeEventListener("keydown", keys, true);
 }
 export default { render };
 """

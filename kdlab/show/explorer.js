@@ -19,7 +19,6 @@ function control(spec, id) {
     input = make("input", { type: "text", id, autocomplete: "off", spellcheck: "false", maxlength: spec.length });
   }
   const label = make("label", { for: id }, spec.label);
-  input.setAttribute("data-lm-suppress-shortcuts", "true"); // else JupyterLab takes the arrows to go from cell to cell
   const describe = () => {
     if (!shown) return;
     shown.textContent = spec.shown[input.value];
@@ -45,6 +44,10 @@ function render({ model, el }) {
   const status = make("div", { class: "kdlab-status", role: "status" });
   const error = make("div", { class: "kdlab-error", role: "alert" });
   const form = make("form", { class: "kdlab-controls" }, ...controls.map((c) => c.node));
+  // JupyterLab would take the arrows to go from cell to cell; Ctrl-S, to save, stays its own
+  const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+  const keys = (event) => form.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
+  window.addEventListener("keydown", keys, true);
   const view = make("div", { class: "kdlab-view" }, image, status, error);
   el.append(make("section", { class: "kdlab-explorer", "aria-label": model.get("title") },
     make("h3", {}, model.get("title")), form, make("figure", {}, view, caption), numbers));
@@ -103,6 +106,7 @@ function render({ model, el }) {
   return () => {
     clearTimeout(sending);
     clearTimeout(waiting);
+    window.removeEventListener("keydown", keys, true);
     model.off("change:values", moved);
     model.off("change:answer", show);
   };
