@@ -1,18 +1,11 @@
-"""DistillationTrainer killed and resumed, in two processes, with padding on either side.
-
-Run as a script, it is the process that a test kills; pair.py is one of two that train together.
-"""
+"""DistillationTrainer killed and resumed, in two processes, with padding on either side."""
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from pair import of_two
+from pair import by_two, forked, of_two
 from trainers import Collate, Pairs, arguments, bert, llama, sentences, texts, train, weights
 from transformers import BertForSequenceClassification, TrainerCallback
 
@@ -117,6 +110,7 @@ class Began(TrainerCallback):
 
 def one_of_two(folder):
     """Trains from the last checkpoint; where there is none, the second process dies at step 3."""
+    torch.set_num_threads(1)
     again, rank = (folder / "checkpoint-2").exists(), os.environ["RANK"]
     began = Began(folder.with_name(f"began-{int(again)}-{rank}"))
     trainer = steady(folder, 2, [began, *([Kill(3)] if rank == "1" and not again else [])])
@@ -124,13 +118,10 @@ def one_of_two(folder):
     trainer.save_model(folder / "trained")
 
 
-if __name__ == "__main__":
+def killed(folder):
+    """A long run that is killed after step 5."""
     torch.set_num_threads(1)
-    if sys.argv[1] == "pair":
-        one_of_two(Path(sys.argv[2]))
-    else:
-        long_run(sys.argv[1], [Kill(5)]).train()
-    sys.exit()
+    long_run(folder, [Kill(5)]).train()
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +134,10 @@ def one_thread():
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    found = subprocess.run(
-        [sys.executable, __file__, tmp_path / "a"], capture_output=True, text=True
-    )
-    assert found.returncode == -signal.SIGKILL, found.stderr
+    process = forked().Process(target=killed, args=(tmp_path / "a",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["checkpoint-3"]
     resumed = long_run(tmp_path / "a")
     resumed.train(resume_from_checkpoint=True)
@@ -177,26 +168,15 @@ def test_two_processes_equal_one(tmp_path):
         assert max((v - weights(build(8, seed=1))[k]).abs().max() for k, v in one.items()) > 1e-3
 
 
-def launch_two(folder):
-    """torchrun of two processes: (exit status, what it said)."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    run = ["torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    found = subprocess.run(
-        [sys.executable, "-m", *run, "--master_port", port, __file__, "pair", folder],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    return found.returncode, found.stderr
-
-
 def test_one_of_two_is_killed_and_both_go_on_from_the_checkpoint(tmp_path):
     """Started again, they come to what one process gives that has all the texts."""
-    status, said = launch_two(tmp_path / "two")
-    assert status != 0 and "exitcode: -9) local_rank: 1" in said  # who died, and of what
-    status, said = launch_two(tmp_path / "two")
-    assert status == 0, said[-3000:]
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    with pytest.raises(ChildFailedError) as died:
+        by_two(one_of_two, tmp_path / "two")
+    rank, how = died.value.get_first_failure()
+    assert (rank, how.local_rank, how.exitcode) == (1, 1, -signal.SIGKILL)
+    by_two(one_of_two, tmp_path / "two")
     began = {p.name: p.read_text() for p in tmp_path.glob("began-*")}
     assert began == {"began-0-0": "0", "began-0-1": "0", "began-1-0": "2", "began-1-1": "2"}
     alone = steady(tmp_path / "one", 4)
