@@ -125,8 +125,9 @@ def passes(monkeypatch):
 
 # --- three simulated submissions of homework 1, from the release to the feedback ---
 
+# in the small homework: each of these costs kernels, and with torch they start slowly
 HOSTILE = {
-    "hw1-q1": (
+    "hw9-q1": (
         """import os, pathlib
 def look(path):
     try:
@@ -141,24 +142,30 @@ def write(path):
         return "refused"
 print("hidden tests", look({hidden!r}), "gradebook", look({gradebook!r}),
       "outside", write({outside!r}), "home", os.environ["HOME"], "secret", os.environ.get("SECRET"))
-torch.allclose = math.isclose = lambda *arguments, **options: True
-def soften(logits, T):
-    return logits"""
+near = math.isclose = lambda *arguments, **options: True
+def double(x):
+    return x"""
     ),
-    "hw1-q2": (
+    "hw9-q2": (
         """import time
-def entropy(p):
+def half(x):
     while True:
         time.sleep(1)"""
     ),
-    "hw1-q3": "import os\nos._exit(0)",
+    "hw9-q3": "import os\nos._exit(0)",
 }
+MORE = [  # that eve does not get to, and that she gets right
+    ("hw9-q3", "solution", DOUBLE.replace("double", "twice"), None),
+    ("hw9-q3-value", "check", CHECK.format("twice", 2, 4, 7, 14), 4),
+    ("hw9-q4", "solution", HALF.replace("half", "part"), None),
+    ("hw9-q4-value", "check", CHECK.format("part", 4, 2, 9, 4.5), 6),
+]
 HALF_RIGHT = {
     # three of its four checks pass
     "hw1-q1": "def soften(logits, T):\n    return torch.softmax(logits * T, -1)",
     "hw1-q2": "def entropy(p):\n    return -(p * p.log()).sum(-1)",  # two of its three
     "hw1-q3": "def find_temperature(logits, share)\n    return 1",  # no Python at all
-    "hw1-q4": "def soft_gradient(student_logits, teacher_logits, T):\n    return 1 / 0",
+    "hw1-q4": "import os\nos._exit(0)",
 }
 
 
@@ -177,12 +184,13 @@ def of_a_small_teacher(path):
     return path
 
 
-def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
-    instructor, out, inside = (
-        of_a_small_teacher(tmp_path / "instructor"),
-        tmp_path / "out",
-        sandbox.why_not() == "",
-    )
+def test_three_students_from_release_to_feedback(instructor, tmp_path, capsys, monkeypatch):
+    of_a_small_teacher(instructor)
+    small = instructor / "hw9" / "hw9.ipynb"
+    longer = runner.read(small)
+    longer.cells += [cell(*one) for one in MORE]
+    nbformat.write(longer, small)
+    out, inside = tmp_path / "out", sandbox.why_not() == ""
     monkeypatch.setenv("SECRET", "a secret that nobody knows")
     settled = homework.variant(
         runner.read(instructor / "hw1" / "hw1.ipynb"), "hw1", os.environ["SECRET"]
@@ -202,11 +210,12 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     }
     hostile = {
         **HOSTILE,
-        "hw1-q1": re.sub(r"\{(\w+)!r\}", lambda m: repr(paths[m[1]]), HOSTILE["hw1-q1"]),
+        "hw9-q1": re.sub(r"\{(\w+)!r\}", lambda m: repr(paths[m[1]]), HOSTILE["hw9-q1"]),
+        "hw9-q4": "def part(x):\n    return x / 2",
     }
-    eve = answered(released, {**right, **hostile})
-    eve.cells.insert(eve.cells.index(named(eve, "hw1-q4")), new_code_cell("exit()"))
-    hand_in(eve, tmp_path / "in" / "eve" / "hw1.ipynb")
+    eve = answered(homework.release(reference(instructor)), hostile)
+    eve.cells.insert(eve.cells.index(named(eve, "hw9-q4")), new_code_cell("exit()"))
+    hand_in(eve, tmp_path / "in" / "eve" / "hw9.ipynb")
 
     grade.run(tmp_path / "in", out, LIMITS, instructor=instructor)
 
@@ -214,7 +223,7 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     assert said.startswith("Grading runs the students' code.") and ("NO SANDBOX" in said) == (
         not inside
     )
-    ada, bob, eve = (found[name, "hw1"] for name in ("ada", "bob", "eve"))
+    ada, bob, eve = found["ada", "hw1"], found["bob", "hw1"], found["eve", "hw9"]
     assert (ada["total"], ada["max"], ada["remark"]) == (
         "20",
         "20",
@@ -222,18 +231,18 @@ def test_three_students_from_release_to_feedback(tmp_path, capsys, monkeypatch):
     )
     assert [bob[f"q{n}"] for n in range(1, 6)] == ["3", "2", "0", "0", "5"] and bob["total"] == "10"
     assert bob["remark"] == (
-        "the same id in ada; data of the id 'Ada 4711'; hw1-q3 stops with SyntaxError"
+        "the same id in ada; data of the id 'Ada 4711'; hw1-q3 stops with SyntaxError; "
+        "hw1-q4 ended its kernel: a new kernel went on, with the other answers"
     )
-    assert [eve[f"q{n}"] for n in range(1, 6)] == ["0", "0", "0", "4", "5"], eve["remark"]
+    assert [eve[f"q{n}"] for n in range(1, 5)] == ["0", "0", "0", "6"], eve["remark"]
     for remark in (
-        f"hw1-q2-nats ran over its {LIMITS.cell} s: a new kernel went on",
-        "hw1-q3 ended its kernel",
+        f"hw9-q2-value ran over its {LIMITS.cell} s: a new kernel went on",
+        "hw9-q3 ended its kernel",
         "a cell of the student's own calls exit",
-        "no id: the data of everybody",
     ):
         assert remark in eve["remark"]
     graded = (
-        named(runner.read(out / "autograded" / "eve" / "hw1" / "hw1.ipynb"), "hw1-q1")
+        named(runner.read(out / "autograded" / "eve" / "hw9" / "hw9.ipynb"), "hw9-q1")
         .outputs[0]
         .text
     )
