@@ -16,6 +16,7 @@ CELLS = [
     "    values = [mean - 1, mean, mean, mean + 1]\n"
     "    return kd.Estimate(pd.Series(values, [t.unit for t in tasks]), 'gain', 'points')",
     "kd.claim('always, \"surely\"', gain(2 + k) > 0)",
+    "kd.claim('off a table', kd.Estimate(pd.Series([1.0, 2, 3, 4]), 'gain', 'points') > 0)",
     "print('told, not claimed')",
     "kd.claim('never at 60 epochs', {'30 epochs': gain(2) > 0, '60 epochs': gain(2 - k) > 0})",
 ]
@@ -31,6 +32,7 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     assert status == 0, said
     assert "run 1 was kept" in said and "run 2 was kept" not in said  # what is done stays done
     assert "2 of 2  margin" in said and "[60 epochs (2)]" in said
+    assert "not counted, it is the same in every run: off a table" in said
     rows = pd.read_csv(table, keep_default_na=False)
     assert rows["sentence"].tolist() == ["stays", 'always, "surely"', "never at 60 epochs"]
     assert rows["lesson"].tolist() == ["01_other", "02_lesson", "02_lesson"]

@@ -40,7 +40,7 @@ NBVAL = [
     "--nbval-sanitize-with=tests/sanitize.cfg",
 ]
 # the longest lessons, by what their names begin with: they start first, so that none is left alone
-LONGEST = ["09", "10", "07", "03", "11", "05", "02", "04", "00", "08", "01", "06", "2_"]
+LONGEST = ["09", "11", "13", "10", "03", "05", "02", "12", "04", "07", "01", "00", "08", "06", "2_"]
 # the closing lines of ruff, mypy, import-linter and pytest
 RESULT = re.compile(
     r"\b(passed|failed|errors?|no tests ran|formatted|no issues found|kept|skipped:)\b"

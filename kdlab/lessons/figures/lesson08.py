@@ -30,7 +30,7 @@ PANELS = {  # student: title
     "3 blocks": "Three of four blocks",
     "2 blocks": "Two blocks",
     "1 block": "One block",
-    "half as wide": "Half as wide, drawn anew",
+    "half as wide": "Two blocks, half as wide, drawn anew",
 }
 UNITS = "samples of 500 texts, with one teacher; read off the committed table"
 SHADES = ((0.3, "#e39a6c"), (0.1, "#f3c7a6"), (0.03, "#fbe3d4"))  # points lost: at least, colour

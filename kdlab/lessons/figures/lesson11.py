@@ -17,7 +17,7 @@ BESIDE = {
     "text and top 5": ("top 5", "also"),
     "text and top 5, renormalised": ("top 5, scaled up to 1", "control"),
 }
-TEXT, ADDS = "What text alone teaches", "What comes beside it adds"
+TEXT, ADDS = "What text alone teaches", "Learnt instead of the token that came"
 SPLITS = "splits of the questions, each with answers of its own"
 
 
@@ -25,8 +25,9 @@ def sent_back(prompt, tokens):
     """One answer, token by token: tokens [(token, {word: probability})]."""
     return plots.tokens(
         tokens,
-        f"Asked to go on after “{prompt}”, at temperature 0.5. In colour the token that came, in "
-        "grey the likeliest of the twenty that are told of each place. A student gets no more.",
+        f"Drawn at temperature 0.5 after “{prompt}”; the shares are those at temperature 1. In "
+        "colour the token that came, in grey the likeliest of the twenty that are told of each "
+        "place. A student gets no more.",
         "A row of columns, one for each token that was sent back, each with four words and bars.",
         title="What an API sends back: tokens, and the few likeliest of each place",
         top=4,
@@ -123,8 +124,9 @@ def verified(table, live, whose):
         ceiling=("steps without slips", accuracy(table, "no slips", 1)),
         height=340,
         dots={"": live},
-        caption="The same network after the same steps, on 2,000 questions. Means over twelve "
-        "splits on test, each with answers bought for it alone; bands are 95 % intervals, from "
+        caption="The same network after the same steps, on 2,000 of the questions. As many, "
+        "unchecked: a random draw, as large as the right ones. Means over twelve splits on test, "
+        "each with answers bought for it alone; bands are 95 % intervals, from "
         "benchmarks/reasons.py, each arm at its best rate by validation. Diamond: your students, "
         f"on six splits' validation questions, all with the answers above. {whose}",
         alt="The right ones stand above all answers at every number, and far above as many that "

@@ -79,14 +79,15 @@ def on_disk(mine, measured, everything, whose):
     """Bytes a token over k. mine: {k: bytes}; measured: {k: bytes on disk}; everything: bytes of
     all logits in half precision."""
     return curves(
-        {"": [Curve("k and the rest", mine, "also"), Curve("measured", measured, "rival")]},
+        {"": [Curve("k and the rest", mine, "also")]},
         x="k: tokens kept of each answer",
         y="bytes on disk for a token of text",
         ticks={"x": sorted(mine)},
         ceiling=("all logits", everything),
         height=320,
-        caption="A vocabulary of 1,024 tokens. Measured by benchmarks/cache.py on 120,000 tokens, "
-        f"all files counted. All logits: in half precision. {whose}",
+        dots={"": measured},
+        caption="A vocabulary of 1,024 tokens. Diamonds: measured by benchmarks/cache.py on "
+        f"120,000 tokens, all files counted. All logits: in half precision. {whose}",
         alt="The bytes rise with k; what was measured lies on the line.",
     )
 
@@ -99,7 +100,7 @@ def taught(found, teacher):
     return curves(
         {"": [Curve(arm, at, roles[arm]) for arm, at in found.items()]},
         x="steps",
-        y="nats a token behind the teacher in memory",
+        y="nats behind those taught from memory",
         ticks={"x": list(next(iter(found.values())))},
         height=340,
         caption="On validation texts, field by field; bands are 95 % intervals over fields, each "
@@ -161,10 +162,11 @@ def workers(found, whose):
         y="distance to one worker (% of its way)",
         height=320,
         caption="How far the weights are from those of a single worker that has all the texts, in "
-        "per cent of how far that one has come; bands are 95 % intervals over draws of texts. "
+        "per cent of how far that one has come, by plain SGD; bands are 95 % intervals over draws "
+        "of texts. "
         f"{whose}",
-        alt="Averaged, the two workers are some per cent off from the first step on. Merged by "
-        "tokens, they lie on the zero line.",
+        alt="Averaged, the two workers are about half the way off from the first step on. Merged "
+        "by tokens, they lie on the zero line.",
     )
 
 
@@ -193,8 +195,9 @@ def memory(held, table):
 
     held: {recipe: {part: bytes}}; table: benchmarks/results/recipes.csv."""
     figure, (left, middle, right) = plots.axes(
-        1, 3, figsize=(10, 3.3), sharey=True, width_ratios=[3, 2, 1.7]
+        1, 3, figsize=(10, 3.4), sharey=True, width_ratios=[3, 2, 1.7]
     )
+    figure.get_layout_engine().set(h_pad=0.12)
     steps = int(table["steps"].max())
     late, names = table[table["steps"] == steps], list(held)[::-1]
     first = late[late["recipe"] == names[-1]].set_index("field")
@@ -210,20 +213,22 @@ def memory(held, table):
         middle.plot(worse.interval(), [row, row], color=BLUE, linewidth=3)
         middle.plot(worse.mean, row, "o", color=BLUE, markersize=8)
         trained, moved = own["trained"].mean(), own["moved"].mean()
-        right.text(0, row, f"{trained:.0f} %, {moved:.0f} %", va="center", color=INK)
+        for x, share, side in ((0, trained, "left"), (1, moved, "right")):
+            right.text(x, row, f"{share:.0f} %", va="center", ha=side, color=INK)
     left.set_yticks(range(len(names)), names)
     for ax, title in (
         (left, "memory of a step (MB)"),
         (middle, "worse than the first (nats)"),
-        (right, "trained, moved"),
+        (right, "trained"),
     ):
         ax.set_title(title, loc="left")
         ax.tick_params(left=False)
+    right.set_title("moved", loc="right")
     most = max(sum(parts.values()) for parts in held.values()) / 1e6
     left.set(xlim=(0, 1.18 * most), ylim=(-0.6, len(names) - 0.3))
     middle.grid(True, axis="x")
     right.set(xticks=[], xlim=(0, 1))
-    right.spines[["bottom"]].set_visible(False)
+    right.spines[["bottom", "left"]].set_visible(False)
     figure.legend(loc="outside lower left", ncols=3, frameon=False)
     return plots.Picture(
         figure,
