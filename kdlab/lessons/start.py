@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +18,21 @@ PARTS = [
     "notebooks/demos/*.ipynb",
     "benchmarks/results/*.csv",
 ]
+TO_DOCS = re.compile(rb"\[([^\]\n]+)\]\((?:\.\./)+docs/[^)\s]+\)")
 KEPT = ".kdlab.json"  # what was copied, by its hash: a file that still has it has not been changed
 
 
-def digest(path):
-    """The sha256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(content):
+    """The sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def as_copied(path):
+    """A file's bytes as the reader gets them: links to docs/, which is not copied, are words."""
+    content = path.read_bytes()
+    if path.suffix != ".ipynb":
+        return content
+    return TO_DOCS.sub(rb"\1 (on the course's site)", content)
 
 
 def copy(folder):
@@ -57,15 +66,16 @@ def copy(folder):
     before = json.loads((folder / KEPT).read_text()) if (folder / KEPT).is_file() else {}
     copied, changed = [], []
     for path in found:
-        name, fresh = path.relative_to(source).as_posix(), digest(path)
-        target = folder / name
-        there = digest(target) if target.is_file() else None
+        name, content = path.relative_to(source).as_posix(), as_copied(path)
+        target, fresh = folder / name, digest(content)
+        there = digest(target.read_bytes()) if target.is_file() else None
         if there == fresh:
             before[name] = fresh
         elif there is None or there == before.get(name):
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target.with_name(target.name + ".part"))  # whole, or not at all
-            os.replace(target.with_name(target.name + ".part"), target)
+            part = target.with_name(target.name + ".part")  # whole, or not at all
+            part.write_bytes(content)
+            os.replace(part, target)
             before[name] = fresh
             copied.append(name)
         else:

@@ -2,11 +2,13 @@
 repository."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import packages
 import pytest
 
@@ -185,3 +187,15 @@ def test_from_a_wheel_outside_the_repository(tmp_path):
     assert "kdlab = kdlab.__main__:command" in points.read_text()
     load = "import kdlab as kd; kd.language_model('docs_base'); print(kd.load('digits'))"
     assert "digits" in run(python, "-c", load, cwd=tmp_path / "course" / "notebooks", env=env)
+
+
+def test_no_link_of_a_copied_lesson_leads_nowhere(tmp_path):
+    start.copy(tmp_path)
+    for path in sorted(tmp_path.rglob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        links = [a for a in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", a)]
+        dead = [a for a in links if not (path.parent / a.partition("#")[0]).exists()]
+        assert dead == [], path.name
+    first = nbformat.read(tmp_path / FIRST, as_version=4).cells
+    assert any("in a browser (on the course's site)" in cell.source for cell in first)
