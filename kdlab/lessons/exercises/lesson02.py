@@ -399,7 +399,7 @@ QUESTIONS = {
         "What do the teacher's soft answers add to the student's accuracy?",
         ("about five points", "hardly anything", "they take some away"),
         1,
-        "Hardly anything: such a teacher knows little that the labels don't say. One that saw all "
-        "the labels adds several points, on the very same images.",
+        "Hardly anything that six splits can show. A teacher that saw all the labels adds several "
+        "points, on the very same images.",
     ),
 }

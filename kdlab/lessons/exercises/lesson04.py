@@ -289,8 +289,8 @@ QUESTIONS = {
         "1,000 labels, all clean. Which arm wins?",
         ("labels", "distilled", "teacher shuffled", "label smoothing"),
         3,
-        "It gains a little more than a point, without any teacher. The teacher itself lies hardly "
-        "above it: there is no gap left that distillation could close.",
+        "It gains nearly two points, without any teacher, and ends above the teacher itself, which "
+        "leads labels by about one. Little is left for distillation to close.",
     ),
     "04.c": Question(
         "A taught student is trained on with 100 labels alone, no teacher. Its accuracy…",

@@ -297,8 +297,8 @@ QUESTIONS = {
             "which images it finds alike",
         ),
         0,
-        "Ten logits an image, and they are all about the answer. Most of what a hidden layer holds "
-        "is about other things.",
+        "Ten logits an image, and they are all about the answer. Why more numbers teach "
+        "less, the lesson asks further down.",
     ),
     "06.b": Question(
         "Layer 3 of the teacher and the plain pixels of the same images: how alike are they by "
