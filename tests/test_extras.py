@@ -119,6 +119,7 @@ NEEDY = {
     "peaks_explorer",
     "budget_explorer",
     "choose_student_explorer",
+    "pool_explorer",
 }
 
 

@@ -32,7 +32,8 @@ function render({ model, el }) {
   row.setAttribute("aria-label", model.get("question"));
   // JupyterLab would take Enter to go into the cell; Ctrl-S, to save, stays its own
   const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
-  const keys = (event) => row.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
+  const keys = (event) => row.contains(event.target) &&
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
   window.addEventListener("keydown", keys, true);
   said.setAttribute("role", "status");
   ask.append(make("b", "", "Predict. "), model.get("question"));

@@ -46,7 +46,8 @@ function render({ model, el }) {
   const form = make("form", { class: "kdlab-controls" }, ...controls.map((c) => c.node));
   // JupyterLab would take the arrows to go from cell to cell; Ctrl-S, to save, stays its own
   const saves = (event) => (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
-  const keys = (event) => form.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
+  const keys = (event) => form.contains(event.target) &&
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves(event));
   window.addEventListener("keydown", keys, true);
   const view = make("div", { class: "kdlab-view" }, image, status, error);
   el.append(make("section", { class: "kdlab-explorer", "aria-label": model.get("title") },
