@@ -49,8 +49,8 @@ def by_size(distilled, labels, teacher, whose):
         limits=(70, 100),
         height=360,
         caption="Students of one hidden layer on validation images, each at the better of two "
-        "budgets. Distilled: on all images; labels alone: on 100. Below the frame at 1.2 kB. "
-        f"Bands are 95 % intervals over splits, each with its own teacher. {whose}",
+        "budgets. Distilled: on all images; labels alone: on 100. Bands are 95 % intervals over "
+        f"splits, each with its own teacher. {whose}",
         alt="The distilled students rise steeply and come close to their teacher "
         "from about five kilobytes on; on labels alone they stay some ten points below.",
     )
