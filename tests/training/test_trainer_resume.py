@@ -175,7 +175,8 @@ def test_one_of_two_is_killed_and_both_go_on_from_the_checkpoint(tmp_path):
     with pytest.raises(ChildFailedError) as died:
         by_two(one_of_two, tmp_path / "two")
     rank, how = died.value.get_first_failure()
-    assert (rank, how.local_rank, how.exitcode) == (1, 1, -signal.SIGKILL)
+    # told is who is seen first: the one that was killed, or the other, which lost it
+    assert (rank, how.local_rank, how.exitcode) in {(1, 1, -signal.SIGKILL), (0, 0, 1)}
     by_two(one_of_two, tmp_path / "two")
     began = {p.name: p.read_text() for p in tmp_path.glob("began-*")}
     assert began == {"began-0-0": "0", "began-0-1": "0", "began-1-0": "2", "began-1-1": "2"}
