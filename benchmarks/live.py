@@ -10,90 +10,48 @@ Playwright and /usr/bin/chromium, and a machine that does nothing else."""
 import kdlab as kd  # before torch: it sets how OpenMP's threads wait
 
 import argparse
-import statistics
-import sys
-import time
 from pathlib import Path
 
-from demos import CHROMIUM, MOST, MOVE, VALUES
+import moved
+from servers import folder_served
 from table import hardware, write
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
-from servers import PATIENCE, folder_served
 
 RESULTS = Path(__file__).parent / "results" / "live.csv"
 PAGES = ["train", "temperature", "peaks"]
+FIRST = ("first answer", "#kdlab-result p")
 # a page says what it found in one go, when it has all of it
 ANSWERS = """() => {
+    if (window.answers !== undefined) return window.answers;
     window.answers = 0;
     new MutationObserver(() => { window.answers += 1; })
         .observe(document.querySelector('#kdlab-result'), {childList: true});
+    return 0;
 }"""
 
 
-def moves(page):
-    """{a control's name: seconds of each answer}."""
-    found = {}
-    page.evaluate(ANSWERS)
-    for row in page.locator(".kdlab-control:not([hidden])").all():
-        control = row.locator("input, select")
-        values = round(control.evaluate(VALUES))
-        if values < 2:
-            continue
-        name, seconds = row.locator("label").inner_text(), []
-        for _ in range(min(MOST, values)):
-            before, began = page.evaluate("window.answers"), time.perf_counter()
-            control.evaluate(MOVE)
-            page.wait_for_function(f"window.answers > {before}", polling=10)
-            seconds.append(time.perf_counter() - began)
-        found[name] = seconds
-    return found
+def answers(page):
+    """How many answers the page has given so far."""
+    return page.evaluate(ANSWERS)
 
 
-def measure(browser, address):
-    """A page's rows: its first answer, then its controls."""
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    page.set_default_timeout(PATIENCE)
-    began = time.perf_counter()
-    page.goto(address)
-    page.locator("#kdlab-result p").first.wait_for()
-    first = time.perf_counter() - began
-    found = {"first answer": [first]} | moves(page)
-    page.close()
-    return found
+def one_more(page, before):
+    """Wait for the next answer."""
+    page.wait_for_function(f"window.answers > {before}", polling=10)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("site", nargs="?", type=Path, default=ROOT / "build" / "site")
+    parser.add_argument("site", nargs="?", type=Path, default=moved.ROOT / "build" / "site")
     site = parser.parse_args().site
     if not (site / "train.html").is_file():
         return f"live: no train.html in {site}, not measured; build it with: make site"
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        return "live: no Playwright, not measured; install it with: pip install playwright"
-    if not CHROMIUM.exists():
-        return f"live: no {CHROMIUM}, not measured"
+    if lacks := moved.missing():
+        return f"live: {lacks}"
     here = hardware(kd.setup(seed=0))
-    with folder_served(site) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
+    with folder_served(site) as address, moved.browser() as browser:
         for name in PAGES:
-            rows = [
-                here
-                | {
-                    "page": name,
-                    "what": what,
-                    "median_s": f"{statistics.median(seconds):.2f}",
-                    "slowest_s": f"{max(seconds):.2f}",
-                    "moves": len(seconds),
-                }
-                for what, seconds in measure(browser, f"{address}/{name}.html").items()
-            ]
-            write(RESULTS, rows, ("hardware", "page"))
+            found = moved.seconds(browser, f"{address}/{name}.html", FIRST, answers, one_more)
+            write(RESULTS, moved.rows(here | {"page": name}, found), ("hardware", "page"))
 
 
 if __name__ == "__main__":
