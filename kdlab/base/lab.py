@@ -36,6 +36,7 @@ class Lab:
 
 
 chosen: Lab | None = None  # by `setup`, once it was called
+FOUND = torch.get_num_threads()  # as kdlab found it; a notebook may lower torch's own afterwards
 
 
 def _best_device():

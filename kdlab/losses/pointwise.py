@@ -8,13 +8,20 @@ from torch.overrides import TorchFunctionMode
 class PointwiseKL(TorchFunctionMode):
     """Inside, F.kl_div is written out: torch's has no rule for `vmap`, which then loops over it.
 
+    `called` says whether it was called.
+
     >>> log_q, p = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0.0]])
     >>> with PointwiseKL():
     ...     print(round(F.kl_div(log_q, p, reduction="sum").item(), 4))
     0.6931
     """
 
+    def __init__(self):
+        super().__init__()
+        self.called = False
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.called |= func is F.kl_div
         return (_kl_div if func is F.kl_div else func)(*args, **(kwargs or {}))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from kdlab.base.lab import device
+from kdlab.base import lab
 
 MOST = 4  # threads; Python's own share of a step is not done side by side
 GLANCE = 0.1  # seconds: a thread that waits for others may sleep through a signal
@@ -25,7 +25,8 @@ def threads() -> int:
     """How many stacks to train at once here: 1 on a GPU, and inside a mode of torch's.
 
     A mode (autocast, counting operations, a default device) holds for the thread that set it, so
-    there the work stays where it is.
+    there the work stays where it is. On a CPU as many as torch had when kdlab was imported: a
+    torch.set_num_threads(1) for code of one's own leaves the cores to the stacks.
 
     >>> 1 <= threads() <= MOST
     True
@@ -36,7 +37,7 @@ def threads() -> int:
         or torch.is_autocast_enabled("cpu")
         or torch.is_inference_mode_enabled()
     )
-    return 1 if device().type != "cpu" or moded else min(MOST, torch.get_num_threads())
+    return 1 if lab.device().type != "cpu" or moded else min(MOST, lab.FOUND)
 
 
 class Counted:

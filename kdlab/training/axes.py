@@ -17,7 +17,7 @@ from kdlab.training import backprop
 
 SETTINGS = ("temperature", "alpha")  # those of an objective that are axes
 STACKED = 128  # replicas in one stack
-PERCEPTRONS = 20  # of them at the least, where a stack has a thread of its own
+PERCEPTRONS = 600_000  # weights of theirs at the least, where a stack has a thread of its own
 
 
 def name_of(value):
@@ -173,7 +173,7 @@ def stacks(
         ]
         size = at_once or _replicas_at_once(student, tasks[0])
         share = math.ceil(len(runs) / threads)
-        size = min(size, share if share >= _worth_a_thread(student, tasks[0]) else len(runs))
+        size = min(size, share if worth_a_thread(student, tasks[0], share) else len(runs))
         size = max(cohort, size - size % cohort)
         for i in range(0, len(runs), size):
             part = runs[i : i + size]
@@ -182,14 +182,14 @@ def stacks(
             yield Stack(student, settled, batch, epochs, part, shorter)
 
 
-def _worth_a_thread(student, task):
-    """How few students of this architecture still make a stack of their own.
+def worth_a_thread(student, task, students):
+    """Whether so many students of this architecture gain by a thread of their own.
 
-    A step of few perceptrons is mostly Python's work, which threads don't share.
+    A step of few small perceptrons is mostly Python's work, which threads don't share.
     """
     module = build(student, task, 0)
-    perceptron = isinstance(module, torch.nn.Sequential) and backprop.layers(module)
-    return PERCEPTRONS if perceptron else 1
+    weights = sum(p.numel() for p in module.parameters())
+    return not backprop.perceptron(module) or students * weights >= PERCEPTRONS
 
 
 def _a_replica(runs, name):
@@ -202,7 +202,7 @@ def _replicas_at_once(student, task):
     """How many students of this architecture make a stack here."""
     module, here = build(student, task, 0), device().type
     convolves = any(isinstance(m, torch.nn.Conv2d) for m in module.modules())
-    if convolves and here == "cpu" and math.prod(task.shape[1:]) > 256:
+    if convolves and here == "cpu" and math.prod(task.shape[1:]) > backprop.SMALL_IMAGE:
         return 1  # convolutions on larger images gain nothing from stacking: one after another
     if convolves or here != "cuda":
         return STACKED

@@ -63,7 +63,8 @@ def train_stack(runs, stack, experiment, bar):
     students = Replicas(modules, seeds)
     teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
     steps = math.ceil(n / stack.batch) * stack.epochs
-    stepper = Stepper(students, [run.lr for run in stack.runs], steps, **experiment.options)
+    rates, pixels = [run.lr for run in stack.runs], x[0].numel()
+    stepper = Stepper(students, rates, steps, pixels=pixels, **experiment.options)
     one_step = _one_step(stepper, stack.objective, teacher, x, y)
     budgets = {e: dataclasses.replace(stack, epochs=e) for e in (*stack.shorter, stack.epochs)}
     parts = {epochs: runs.none() for epochs in budgets}  # joined at the end, in this order
@@ -74,7 +75,7 @@ def train_stack(runs, stack, experiment, bar):
     try:
         for number in range(1, stack.epochs + 1):
             order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
-            with threads_for(students, x[0].numel()):
+            with threads_for(students, pixels):
                 terms = epoch(one_step, order + (unit * n)[:, None], stack.batch)
             here = [epochs for epochs in budgets if number in marks[epochs]]
             if here:

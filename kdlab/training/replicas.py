@@ -16,8 +16,8 @@ from kdlab.training import backprop
 class Replicas:
     """R models of one architecture with stacked weights, run by one `vmap`.
 
-    `parameters`: {name: (R, *shape)}; of a perceptron on a CPU they are parts of one `block`
-    (R, P), which an optimiser moves at once.
+    `parameters`: {name: (R, *shape)}; of what `backprop` knows they are on a CPU parts of one
+    `block` (R, P), which an optimiser moves at once.
 
     modules: R nn.Modules of the same shapes. seeds: R integers; replica r draws its data order and
     dropout masks from its own generators, so that it equals the same model trained alone with that
@@ -169,7 +169,8 @@ def threads_for(replicas, pixels=math.inf):
 
     pixels: the numbers of one input; a convolution has work for two threads on large ones alone."""
     before = torch.get_num_threads()
-    short = backprop.layers(replicas.base) or (len(replicas) == 1 and pixels <= 256)
+    single = len(replicas) == 1 and pixels <= backprop.SMALL_IMAGE
+    short = single or backprop.layers(replicas.base, pixels)
     alone = replicas.device.type == "cpu" and small(replicas.base) and short
     torch.set_num_threads(1 if alone else before)
     try:

@@ -17,10 +17,18 @@ class Stepper:
     lr_t = lr · ½ (1 + cos(π t / steps)), or lr with schedule="constant". `clip` bounds each
     replica's own gradient norm. The optimisers are torch's ("adam", "adamw", "sgd"); further
     options (momentum, weight_decay) are passed on. Replicas of one learning rate share a call, so
-    sort them by it."""
+    sort them by it. pixels: the numbers of one input, see backprop.layers."""
 
     def __init__(
-        self, replicas, lr, steps, optimiser="adam", schedule="cosine", clip=None, **options
+        self,
+        replicas,
+        lr,
+        steps,
+        optimiser="adam",
+        schedule="cosine",
+        clip=None,
+        pixels=0,
+        **options,
     ):
         if optimiser not in OPTIMISERS:
             raise ValueError(f"optimiser must be one of {sorted(OPTIMISERS)}, got {optimiser!r}")
@@ -36,7 +44,9 @@ class Stepper:
             0,
         )
         self.on_gpu = replicas.device.type == "cuda"
-        self.chain = backprop.layers(replicas.base)
+        # a device other than the CPU has convolutions of its own
+        here = replicas.device.type == "cpu" or backprop.perceptron(replicas.base)
+        self.chain = backprop.layers(replicas.base, pixels) if here else None
         # a frozen weight stays
         learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]
         if replicas.block is not None:
@@ -105,7 +115,7 @@ class Stepper:
         return terms
 
     def _by_hand(self, x, loss_of):
-        """The same for a perceptron: autograd through the loss at most, the rest closed form."""
+        """The same for what `backprop` knows: autograd through the loss alone."""
         parameters = self.replicas.parameters
         logits, kept = backprop.forward(self.chain, parameters, x, self.replicas.noise(x))
         terms = loss_of(logits.requires_grad_())

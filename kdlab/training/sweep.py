@@ -223,7 +223,8 @@ def sweep(
     threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
     nested = not live and axes.one_way(grid["epochs"], **options)
     stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads, nested))
-    return _run(experiment, stacks, min(threads, len(stacks)))
+    shared = [s for s in stacks if axes.worth_a_thread(s.student, tasks[0], len(s.runs))]
+    return _run(experiment, stacks, max(1, min(threads, len(shared))))
 
 
 def _side_by_side(experiment, grid, at_once):
@@ -236,7 +237,7 @@ def _side_by_side(experiment, grid, at_once):
     return (
         owners <= {"kdlab", "torch"}
         and all(of_kdlab(loss) or _reference(loss) for loss in grid["objective"])
-        and not any(backprop.layers(m) and not small(m) for m in modules)
+        and not any(backprop.perceptron(m) and not small(m) for m in modules)
     )
 
 

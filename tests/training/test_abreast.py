@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import kdlab as kd
+from kdlab.base import lab
 from kdlab.training import abreast, sweep
 from kdlab.training.stepper import Stepper
 
@@ -183,7 +184,7 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_inside_a_mode_of_torch_work_stays_where_it_is(mode, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(lab, "FOUND", 2)
     assert abreast.threads() == 2
     with MODES[mode]():
         assert abreast.threads() == 1
@@ -206,7 +207,10 @@ CASES = {
     "kdlab's own": ({}, [2]),
     "an architecture of the reader's": ({"student": own}, []),
     "few perceptrons": ({"student": kd.mlp(4)}, []),
-    "many perceptrons": ({"student": kd.mlp(4), "seeds": 16}, [2]),
+    "many perceptrons": ({"student": kd.mlp(400), "seeds": 16}, [2]),
+    "many small perceptrons": ({"student": kd.mlp(4), "seeds": 16}, []),
+    "two budgets of few": ({"student": kd.mlp(4), "epochs": [1, 2]}, []),
+    "two budgets of many": ({"student": kd.mlp(400), "seeds": 8, "epochs": [1, 2]}, [2]),
     "many large perceptrons": ({"student": kd.mlp(2000), "seeds": 16}, []),
     "one of each": ({"student": [NET, kd.mlp(4)]}, [2]),
     "a loss of the reader's": ({"objective": kd.OwnLoss(squared)}, []),

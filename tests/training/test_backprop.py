@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import kdlab as kd
 from kdlab.losses.kd import HardLabels, KDLoss
 from kdlab.losses.slopes import with_slope
 from kdlab.students.builders import Dropout
@@ -34,6 +35,22 @@ NETS = {
         nn.Flatten(1), Dropout(0.3), nn.Linear(INPUTS, CLASSES)
     ),
 }
+IMAGES = {
+    "the course's": lambda: kd.convnet(5, 6, 3, dropout=0.5)(kd.load("digits")),
+    "one layer": lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(1), nn.Linear(72, CLASSES)),
+    "odd kernels": lambda: nn.Sequential(
+        nn.Conv2d(2, 3, (3, 2), stride=(1, 3), padding=(2, 1)),
+        nn.Conv2d(3, 4, (1, 4), stride=(3, 1), padding=3),
+        nn.ReLU(),
+        nn.Conv2d(4, 2, 3, stride=4),
+        nn.Flatten(1),
+        nn.ReLU(),
+        Dropout(0.2),
+        nn.Linear(2, CLASSES),
+    ),
+    "no linear layer": lambda: nn.Sequential(nn.Conv2d(2, CLASSES, (5, 7)), nn.Flatten(1)),
+}
+SHAPES = {"the course's": (1, 8, 8), "one layer": (2, 7, 5), "odd kernels": (2, 7, 5)}
 
 
 def stepper(make):
@@ -43,15 +60,20 @@ def stepper(make):
     return Stepper(replicas, [0.1, 0.1, 0.01], steps=10, optimiser="sgd")
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NETS | IMAGES)
 def test_by_hand_equals_by_vmap(name):
-    x = torch.randn(R, B, 3, 4, dtype=torch.float64)
+    net = (NETS | IMAGES)[name]
+    shape = SHAPES.get(name, (2, 5, 7)) if name in IMAGES else (3, 4)
+    x = torch.randn(R, B, *shape, dtype=torch.float64)
+    if name == "odd kernels":
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)  # of no usual order in memory
+    classes = net().double().eval()(x[0]).shape[-1]
+    hand, auto = stepper(net), stepper(net)
     teacher, labels = (
-        torch.randn(R, B, CLASSES, dtype=torch.float64),
-        torch.randint(0, CLASSES, (R, B)),
+        torch.randn(R, B, classes, dtype=torch.float64),
+        torch.randint(0, classes, (R, B)),
     )
     loss = KDLoss(torch.tensor([1.0, 2.0, 8.0])[:, None, None], 0.7)
-    hand, auto = stepper(NETS[name]), stepper(NETS[name])
     assert hand.chain
     auto.chain = None
     for _ in range(
@@ -90,6 +112,18 @@ def test_weights_of_two_precisions_keep_their_own():
     assert kinds == [torch.float32] * 2 + [torch.float64] * 2
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 7), (4, 5, 7), (2, 2, 1)], ids=str)
+def test_images_that_a_convolution_cannot_take_are_an_error(shape):
+    one = stepper(IMAGES["no linear layer"])
+    with pytest.raises(RuntimeError):
+        one.step(torch.zeros(R, B, *shape, dtype=torch.float64), lambda z: {"loss": z.sum(-1)})
+
+
+def test_convolutions_on_large_images_are_torch_s():
+    net, flat = IMAGES["the course's"](), NETS["linear"]()
+    assert layers(net, 256) and not layers(net, 257) and layers(flat, 10**6)
+
+
 def frozen():
     net = nn.Sequential(nn.Linear(3, 2))
     net[0].weight.requires_grad_(False)
@@ -110,6 +144,15 @@ def frozen_patches():
         nn.Sequential(nn.Linear(3, 2, bias=False)),
         nn.Sequential(nn.Flatten(0), nn.Linear(3, 2)),
         nn.Sequential(nn.Conv2d(1, 2, 3)),
+        nn.Sequential(nn.Flatten(1), nn.Conv2d(1, 2, 3)),
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(1), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Flatten(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(1)),
+        nn.Sequential(Dropout(0.5), nn.Flatten(1), nn.Linear(3, 2)),
         frozen(),
         frozen_patches(),
         type("Mine", (PatchNet,), {})(3, 2, 2),
