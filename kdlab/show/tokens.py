@@ -208,7 +208,9 @@ def _column(canvas, x, y, wide, token, words, top):
         room = wide - 6 - (width_of(share, 12, BOLD) + 6 if share else 0)
         look = {"fontsize": 12, "fontweight": BOLD if came else "normal", "color": INK}
         canvas.text(x + 4, foot, _fit(word, room, 12, look["fontweight"]), **look)
-        look = {"fontsize": 12, "fontweight": BOLD, "color": "#9c3c00", "ha": "right"}
+        on_the_bar = wide * float(p) > wide - 2 - width_of(share, 12, BOLD)
+        dark = INK if on_the_bar else "#9c3c00"
+        look = {"fontsize": 12, "fontweight": BOLD, "color": dark, "ha": "right"}
         canvas.text(x + wide - 2, foot, share, **look)
 
 

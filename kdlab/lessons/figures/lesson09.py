@@ -26,8 +26,8 @@ def word_by_word(models):
     models: {name: [(token, {word: probability})]}."""
     return plots.tokens(
         models,
-        "A docstring that neither model has read. In colour the token that came, in grey what else "
-        "was expected.",
+        "A docstring that neither model has read. In colour the token that came and how likely it "
+        "was held, in grey the likeliest others.",
         "Two rows of columns. The teacher has many of the tokens that came among its first words, "
         "with others of the same kind; the student hardly any.",
         title="A token came. The teacher also says what could have come.",

@@ -17,7 +17,7 @@ BESIDE = {
     "text and top 5": ("top 5", "also"),
     "text and top 5, renormalised": ("top 5, scaled up to 1", "control"),
 }
-TEXT, ADDS = "What text alone teaches", "Learnt instead of the token that came"
+TEXT, ADDS = "Text: gained over the base student", "Probabilities: gained over its text"
 SPLITS = "splits of the questions, each with answers of its own"
 
 
@@ -83,14 +83,14 @@ def by_answers(table, live, whose):
     return curves(
         {TEXT: lines(TEXTS), ADDS: lines(BESIDE, "its text")},
         x="answers bought, of at most 48 tokens",
-        y="nats a token gained on unread text",
+        y="nats a token on unread text",
         log=True,
         ticks={"x": counts},
         height=400,
         dots={ADDS: live},
-        caption="Left: nats below the base student's on test texts; by people: as many tokens of "
-        "the field's own text; unasked: answers to nothing. Right: how much more than by the "
-        "teacher's text alone, field by field. Means over eight fields; "
+        caption="On test texts, field by field. Left, by people: as many tokens of the field's own "
+        "text; unasked: answers to nothing. Right: learnt instead of the token that came. Means "
+        "over eight fields; "
         "bands are 95 % intervals, from benchmarks/language.py, each arm at each number of answers "
         "with the rate and steps that were best on three fields' validation texts. Diamond: your "
         f"students on their fields. {whose}",
