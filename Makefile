@@ -10,6 +10,8 @@ ROOT_USER = $(if $(filter 0,$(shell id -u)),--allow-root)
 export OMP_WAIT_POLICY := PASSIVE
 # notebooks draw with the kernel's own backend
 unexport MPLBACKEND
+# containers set it, and pytest would prepare every test's asserts anew in each process
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help lab check test course execute homework grade demos pool site slides bench repeat mnist bands teachers release lock clean
 
