@@ -6,7 +6,7 @@ import torch
 from kdlab.evidence.intervals import Estimate
 from kdlab.losses.softmax import log_softmax
 from kdlab.show import plots
-from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED, PALE, VERMILLION
+from kdlab.show.colours import BLUE, FAINT, GREY, INK, LIGHT, MUTED, PALE, VERMILLION
 from kdlab.show.curves import Curve
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import BOLD, ROLES, image, on_sheet, percent, pictured, sheet
@@ -38,8 +38,8 @@ def not_threes(data, logits, T=4):
         data.x[rows],
         p[rows],
         data.y[rows],
-        "Nine images that the student will learn from. Ten bars an image, one a class; they add "
-        "up to 100 %.",
+        "Nine training images that the student will learn from. Below each the teacher's answer: "
+        "ten bars, one a class, that add up to 100 %. The number is the share of the 3.",
         "Nine digits, three each of 9, 8 and 2, with ten bars under each. Beside the tall bar of "
         "the right class stands a bar for 3: high for the most 3-like image of each class, hardly "
         "to be seen for the least.",
@@ -56,11 +56,14 @@ def alike(table, data, whose):
     return plots.heat(
         table,
         faces,
-        "Mean probability of each wrong class at T = 4, in per cent, on validation images; the "
-        f"small images are class means. Outlined: all that the student will hear of 3s. {whose}",
+        "Mean probability of each wrong class at T = 4, in per cent, on validation images. "
+        "Blank: the right class, which was set to 0. A share below 2 % has a shade and no number. "
+        "Small images: class means. Right: the four largest shares. Outlined: what the teacher "
+        f"says of 3s; only in such answers will a student hear of them. {whose}",
         "A grid of ten classes by ten answers. Darkest where digits look alike, such as 1 and 8, "
         "9 and 3; the column of the 3 is outlined.",
         marked=MISSING,
+        columns="the teacher's answer",
     )
 
 
@@ -78,7 +81,8 @@ def learning(runs, whose=""):
         limits=(0, 100),
         ticks={"y": [0, 25, 50, 75, 100]},
         height=290,
-        caption=f"Validation images of one split. {whose}".strip(),
+        caption="Validation images of one split, after every epoch. No label was used, and no "
+        f"image of a 3. {whose}".strip(),
         alt="The other nine digits are read after a few epochs. The 3s stay at nothing at first "
         "and then rise, to most of them in the end.",
     )
@@ -105,8 +109,9 @@ def seen_and_read(train, logits, student, validation, T=4):
                 validation.y[threes],
             ),
         },
-        "Above: the true class and the teacher's probability of a 3. Below: validation images and "
-        "the student's answers.",
+        "Above: training images, their true class and the teacher's probability of a 3 at "
+        f"T = {T}. Below: validation images and the student's answers after the last epoch; "
+        "framed, with a tick: right.",
         "Above, nine digits that are no 3s, such as 9s, 8s, 5s and 2s, with a share of 3 each. "
         "Below, nine 3s, most of them answered 3.",
     )
@@ -120,7 +125,8 @@ def shuffled(data, before, after, whose, T=4):
         data.x[rows],
         {"the teacher": p[rows], "wrong classes shuffled": q[rows]},
         data.y[rows],
-        f"The same nine images, T = {T}. Right answer, confidence and entropy stay. {whose}",
+        f"The nine training images of the picture before, T = {T}. The number is the share of the "
+        f"3. Right answer, confidence and entropy stay. {whose}",
         "Nine digits with two rows of bars. The tall bar stays; the small ones stand elsewhere "
         "in the second row, so the share of the 3 is another one.",
         marked=MISSING,
@@ -148,9 +154,10 @@ def over_temperature(taught, shuffled, labels, teacher, whose):
         ticks={"y": [0, 25, 50, 75, 100]},
         ceiling=("its teacher", teacher),
         height=390,
-        caption=f"Validation 3s; bands are 95 % intervals over {len(teacher.values)} splits, each "
-        "with its own teacher. Labels alone and the shuffled control lie on the floor: no 3 at "
-        f"all. {whose}",
+        caption="Validation 3s. Dots are means, bands 95 % intervals over "
+        f"{len(teacher.values)} splits, each with its own teacher. Labels alone, which know no T, "
+        f"and the shuffled control learn for {long} epochs; both lie on the floor: no 3 at all. "
+        f"{whose}",
     )
 
 
@@ -175,13 +182,14 @@ def over_bias(runs, tasks, metrics, chosen, whose):
                 Curve("the other nine", others, "also"),
             ]
         },
-        x="added to the logit of the 3",
+        x="bias: added to the logit of the 3",
         y="read right (%)",
         limits=(60, 100),
         ticks={"y": [60, 70, 80, 90, 100]},
         height=300,
-        caption=f"Validation images, {len(tasks)} splits, T = 4, 30 epochs; bands are 95 % "
-        f"intervals. Chosen for all ten digits: {mean} on average. {whose}",
+        caption="Validation images; students taught at T = 4 for 30 epochs. Bands are 95 % "
+        f"intervals over {len(tasks)} splits; the axis begins at 60 %. The biases chosen for all "
+        f"ten digits, one a split: {mean} on average. {whose}",
     )
 
 
@@ -198,26 +206,32 @@ def mended(runs, task, bias):
         exam.x[rows],
         {"as trained": before[rows], "bias raised": after[rows]},
         exam.y[rows],
-        "Validation 3s that the student misses, and what it answers with the bias raised.",
+        "The first validation 3s that the student of this split misses (T = 4, 30 epochs), and "
+        f"what it answers with {bias:.1f} added to its logit of the 3.",
         "Some 3s, answered wrong as trained; with the bias raised, more are answered 3.",
         title="The 3s it missed",
     )
 
 
 def gain_of_bias(gains):
-    """What the chosen biases bring over all ten digits. gains: {name: Estimate}."""
+    """What the chosen biases bring over all ten digits. gains: {name: Estimate}, short first."""
+    (splits,) = {len(gain.values) for gain in gains.values()}
     return plots.intervals(
-        gains,
-        "Test images of all ten digits, T = 4; the biases were chosen on validation images.",
+        {f"student, {name}": gain for name, gain in gains.items()},
+        "Accuracy with the bias minus without it, on test images of all ten digits, T = 4. Dots "
+        f"are means, bars 95 % intervals over {splits} splits; at the line, nothing is gained. "
+        "The biases were chosen on validation images.",
         "Two intervals. " + "; ".join(f"{name}: {gain}" for name, gain in gains.items()) + ".",
         label="gain in test accuracy (points)",
         zero=0,
+        colours=dict(zip((f"student, {name}" for name in gains), (LIGHT, BLUE), strict=True)),
     )
 
 
 def what_teacher_saw(gains):
     """Gains over labels alone, over labels a class. gains: {title: {name: {count: Estimate}}}."""
     roles = {"its teacher": "teacher", "soft, T = 4": "student", "nearly hard, T = 1": "also"}
+    splits = len(next(e for by in gains.values() for at in by.values() for e in at.values()).values)
     return plots.curves(
         {
             title: [Curve(name, by, roles.get(name, "control")) for name, by in curves.items()]
@@ -227,8 +241,10 @@ def what_teacher_saw(gains):
         y="gain over labels alone (points)",
         log=True,
         height=370,
-        caption="Validation accuracy, about 1,000 steps each; bands are 95 % intervals over "
-        "splits. Students see the labelled images only. At 100 a class the two teachers are one.",
+        caption="Validation accuracy minus that of labels alone, which is the line at 0; students "
+        f"take about 1,000 steps. Dots are means, bands 95 % intervals over {splits} splits. "
+        "Shuffled: the right panel's soft answers, wrong classes mixed up. Students see the "
+        "labelled images only. At 100 a class the two teachers are one.",
     )
 
 
@@ -258,7 +274,8 @@ def readme(data, logits, taught, labels, teacher, T=4):
     return Picture(
         figure,
         "A student that is never shown a 3 learns to read most of them, from its teacher's small "
-        f"wrong answers; labels alone teach it none. {len(teacher.values)} splits.",
+        f"wrong answers; labels alone teach it none. Left: training images, T = {T}. Right: "
+        f"validation 3s; the band is a 95 % interval over {len(teacher.values)} splits.",
         "Left, a 9, an 8 and a 2 with the teacher's probabilities as bars, that of the 3 in "
         "colour. Right, the share of 3s that a student reads rises with the temperature, close to "
         "its teacher's; with labels alone it stays at zero.",
