@@ -30,7 +30,8 @@ def doubts(data, answers, T=1):
         torch.softmax(answers[wrong] / T, -1),
         data.clean[wrong],
         f"The first {COUNT} training images whose label is wrong, and a teacher's answers at "
-        f"T = {T}. It was trained on these very labels. Ten bars an image, one a class.",
+        f"T = {T}. It was trained on these very labels. Ten bars an image, one a class; they add "
+        "up to 100 %, and the number is the share of the wrong label.",
         "Seven digits, each with ten bars. On most of them the true class has the tallest bar and "
         "the label that the teacher was given has a small one.",
         marked=data.y[wrong].tolist(),
@@ -41,6 +42,7 @@ def doubts(data, answers, T=1):
 
 def four_worlds(found, ceilings, code):
     """Learning curves in every world: found {world: {arm: {steps: Estimate}}}."""
+    splits = len(next(iter(ceilings.values())).values)
     panels = {
         world: [Curve(arm, at, ROLE[arm]) for arm, at in arms.items()]
         for world, arms in found.items()
@@ -49,8 +51,9 @@ def four_worlds(found, ceilings, code):
         panels,
         x="training steps (log)",
         y="validation accuracy (%)",
-        caption="Accuracy over steps in four worlds; bands are 95 % intervals over splits. "
-        f"Dashed: the teacher, which saw 1,000 labels of the same quality. {code}",
+        caption=f"Four worlds, on four scales; bands are 95 % intervals over {splits} splits. A "
+        "curve that begins below its axis is cut off. The names on the right stand for the left "
+        f"too. Green: the teacher, which saw 1,000 labels of the same quality. {code}",
         log=True,
         ceiling={world: ("its teacher", e) for world, e in ceilings.items()},
         ticks={"x": [20, 50, 100, 200, 500, 960]},
@@ -87,7 +90,9 @@ def changed(by_heart, misread):
                 exam.y[missed],
             ),
         },
-        "The first nine of each, read by students of one split after the last step.",
+        "The first nine of each, read by students of one split after the last step. First row "
+        "above: the label that the image was given. All other rows: what the student of each arm "
+        "answers; ✓ is the true digit.",
         "Above, the student on labels repeats some wrong labels and the distilled one reads the "
         "true digit. Below, the distilled student reads many digits that labels alone got wrong.",
     )
@@ -114,6 +119,7 @@ def shares(gains, gaps, closed, code):
 
     gains: {world: {arm: Estimate}} in points; gaps {world: Estimate}; closed as gains, in %."""
     rows = max(map(len, gains.values()))
+    splits = len(next(iter(gaps.values())).values)
     tall = 66 + 27 * rows
     figure, canvas = sheet(len(gains) * tall + 36)
     left, right = EDGE + 150, WIDTH - 210
@@ -140,21 +146,36 @@ def shares(gains, gaps, closed, code):
             canvas.text(left - 12, middle + 5, arm, ha="right", color=colour, fontweight=BOLD)
             canvas.text(right + 24, middle + 5, _share(closed[world][arm]), color=INK)
     foot = len(gains) * tall + 22
-    canvas.text((left + right) / 2, foot, "points gained over labels, same steps", ha="center")
+    axis = "validation accuracy gained over labels (points)"
+    canvas.text((left + right) / 2, foot, axis, ha="center")
     return Picture(
         figure,
-        "What each arm gains over labels after the last step; green is the teacher's lead, the "
-        "gap. Bars are 95 % intervals over splits. Cannot tell: the share's interval holds 0 and "
-        f"is wide, more than a quarter of the gap either way. {code}",
+        "What each arm gains over labels after the last step (stopped early: after its own), on "
+        "one scale. Green is the teacher's lead, the gap. Dots are means; bars, the green band and "
+        f"± are 95 % intervals over {splits} splits. {_unclear(closed)}{code}",
         "Dots with bars for each arm in each world, and the teacher's lead as a line: wide where "
         "labels are few or wrong, close to zero with 1,000 clean labels.",
     )
 
 
+def _cannot_tell(e):
+    low, high = e.interval()
+    return low < 0 < high and e.half_width() > 25
+
+
+def _unclear(closed):
+    """What "cannot tell" means, where it is said of a share."""
+    if not any(_cannot_tell(e) for arms in closed.values() for e in arms.values()):
+        return ""
+    return (
+        "Cannot tell: the share's interval holds 0 and is wide, more than a quarter of the gap "
+        "either way. "
+    )
+
+
 def _share(e):
     """In words, and whether it can be told at all."""
-    low, high = e.interval()
-    unclear = ", cannot tell" if low < 0 < high and e.half_width() > 25 else ""
+    unclear = ", cannot tell" if _cannot_tell(e) else ""
     return f"{e.mean:.0f} ± {e.half_width():.0f} %{unclear}".replace("-", "−")
 
 
@@ -179,8 +200,8 @@ def bill(training, each, alone, code):
         },
         x="predictions made (log)",
         y="operations paid in all, as a share of training and serving the teacher (%)",
-        caption="The whole bill, training included. Where a curve passes below the dashed line, "
-        f"it is cheaper than serving the teacher. {code}",
+        caption="The whole bill, training included; counted in operations, not measured. Where a "
+        f"curve is below the green line, it is cheaper than serving the teacher. {code}",
         alt="The small model alone is below the line from the start. Teacher and student begin "
         "above it, cross it after some ten thousand predictions and then come down to the small "
         "model's curve.",
@@ -203,7 +224,8 @@ def kept(released, direct, taught, ceiling):
         x="training steps on 100 labels, no teacher (log)",
         y="validation accuracy (%)",
         caption="The same 100 labels, network, loss and rate; only the first weights differ. "
-        f"The taught student began at {taught}.",
+        f"The taught student began at {taught}. Bands are 95 % intervals over "
+        f"{len(taught.values)} splits; the axis begins at 60 %.",
         log=True,
         ceiling=("its teacher", ceiling),
         limits=(60, 100),
