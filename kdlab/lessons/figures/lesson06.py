@@ -12,6 +12,7 @@ from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, image, on_sheet, panel,
 from kdlab.show.strips import strip
 
 ACTIVE = "cividis"  # of maps and pictures that are no images
+TITLES = {"FitNets": "hint (FitNets)"}  # of panels that do not bear their arm's name
 PANELS = ("logits", "FitNets", "similarity", "attention", "relational", "logits + attention")
 
 
@@ -55,8 +56,9 @@ def ten_or_many(images, answers, layer, right):
             )
     return Picture(
         figure,
-        "Held-out images, their teacher's answer at T = 4, and all channels of its last hidden "
-        "layer, bright where it is active.",
+        "Validation images, their teacher's answer at T = 4, dark for the true class, and all "
+        f"{layer.shape[1]} channels of its last hidden layer, of {layer.shape[2]} × "
+        f"{layer.shape[3]} places each, bright where it is active.",
         f"Three digits. Beside each ten bars, and {layer.shape[1]} small maps that differ from "
         "channel to channel.",
     )
@@ -82,8 +84,9 @@ def where_active(images, layers, whose):
             canvas.imshow(active.numpy(), extent=(x, x + size, top + size, top), **look)
     return Picture(
         figure,
-        "Held-out images, and where layer 3 is active: the sum of its squared channels at each of "
-        f"its 4 × 4 places, bright for much. {whose}",
+        "Validation images, and where layer 3 is active: the sum of its squared channels at each "
+        "of its 4 × 4 places, bright for much. Each map has a scale of its own. The students are "
+        f"those of one split. {whose}",
         "Rows of coarse maps below the digits. After training by similarity the student's are "
         "brighter at the teacher's places than before.",
     )
@@ -118,8 +121,9 @@ def which_alike(layers, classes):
         ax.grid(False)
     return Picture(
         figure,
-        "Which of 40 validation images are alike, four a class: rows of QQᵀ at length 1, bright "
-        "for alike.",
+        "Which of 40 validation images are alike: QQᵀ with its rows at length 1, bright for alike. "
+        "Each row and each column is an image, four a class, with the class beside them. Each "
+        "picture has a scale of its own.",
         "Three square pictures. The teacher has bright blocks along the diagonal, one a class; the "
         "pixels and the untrained student show them faintly.",
     )
@@ -128,7 +132,7 @@ def which_alike(layers, classes):
 def over_images(table, live, whose):
     """The main figure: what each signal brings over labels alone, over the number of images.
 
-    table: the rows of benchmarks/results/hidden_layers.csv. live: {a panel's title: Estimate}, of
+    table: the rows of benchmarks/results/hidden_layers.csv. live: {an arm: Estimate}, of
     the reader's own students on 100 images after 400 steps."""
     at = sorted(set(table.images[table.steps > 0]))
 
@@ -136,7 +140,7 @@ def over_images(table, live, whose):
         return {n: gain(table, arm, n, steps) for n in at}
 
     panels = {
-        arm: [
+        TITLES.get(arm, arm): [
             Curve("1,600 steps", over(arm, 1600)),
             Curve("400 steps", over(arm, 400), "also"),
             Curve("100 steps", over(arm, 100), "also"),
@@ -151,10 +155,12 @@ def over_images(table, live, whose):
         log=True,
         ticks={"x": at},
         height=280,
-        dots={title: {100: found} for title, found in live.items()},
+        dots={TITLES.get(arm, arm): {100: found} for arm, found in live.items()},
         caption="Validation accuracy minus that of labels alone, same images and steps, on the "
-        "digits; bands are 95 % intervals over splits, from benchmarks/hidden_layers.py. Diamonds: "
-        f"the students trained just now, 400 steps. {whose}",
+        f"digits; bands are 95 % intervals over {table.unit.nunique()} splits, from "
+        "benchmarks/hidden_layers.py. Dotted: label smoothing, 400 steps, the same in all panels. "
+        "Diamonds: the students trained just now, on 100 images for 400 steps, with their "
+        f"intervals. {whose}",
     )
 
 
@@ -170,7 +176,7 @@ def likeness(alike, accuracy, whose):
     """How alike each student's layer is to its teacher's, beside how well it reads.
 
     alike {name: Estimate of CKA}, accuracy {name: Estimate}, of those that read at all."""
-    tall, top = 34, 54
+    tall, top, splits = 34, 54, len(next(iter(alike.values())).values)
     figure, canvas = sheet(top + tall * len(alike) + 56)
     sides = (
         (EDGE + 230, "likeness of layer 3 to the teacher's (CKA)", alike, (0, 1)),
@@ -185,6 +191,9 @@ def likeness(alike, accuracy, whose):
         ax.grid(axis="x", color=FAINT, linewidth=0.7)
         ax.grid(False, axis="y")
         canvas.text(left, top - 14, words, color=MUTED)
+        if found is alike:
+            for i, e in enumerate(found.values()):
+                canvas.text(left + 318, top + tall * (i + 0.5) + 5, f"{e.mean:.2f}", color=INK)
         for i, name in enumerate(alike):
             if name in found:
                 e = found[name]
@@ -194,8 +203,10 @@ def likeness(alike, accuracy, whose):
         canvas.text(EDGE, top + tall * (i + 0.5) + 5, name, color=INK, fontweight=BOLD)
     return Picture(
         figure,
-        "Layer 3 of the students beside layer 3 of their teachers, on validation images; bars are "
-        f"95 % intervals over splits. {whose}",
+        "Left: how alike layer 3 of the students and of their teachers are, on validation images, "
+        "and three to compare with. Right: how well those read that were taught. Dots are means, "
+        f"bars 95 % intervals over {splits} splits, hidden where they are shorter than a dot. "
+        f"{whose}",
         "Left, noise is hardly alike, the pixels and the untrained student are, and the student "
         "taught by similarity most of all. Right, the student taught by logits reads best.",
     )
@@ -208,14 +219,16 @@ def where_attached(table, images=100, steps=400):
         "similarity, 1 from 1": "layer 1 from layer 1",
         "similarity, 1 from 3": "layer 1 from layer 3",
         "similarity, 3 from 1": "layer 3 from layer 1",
-        "similarity, untrained teacher": "layer 3 from layer 3, teacher untrained",
+        "similarity, untrained teacher": "layer 3 from layer 3,\nteacher untrained",
     }
     return plots.intervals(
         {words: gain(table, arm, images, steps) for arm, words in arms.items()},
         zero=0,
         label="points over labels alone, validation",
-        caption=f"Similarity, {images} images and {steps} steps, attached at different places, "
-        "each at its best weight. Bars are 95 % intervals over splits.",
+        caption="What similarity brings, by which layer learns from which: the student's is named "
+        f"first, then the teacher's. {images} images and {steps} steps, each at its best "
+        f"weight. Dots are means, bars 95 % intervals over {table.unit.nunique()} splits, from "
+        "benchmarks/hidden_layers.py.",
         alt="Five intervals. The student's layer 3 taught by layer 3 gains most, the untrained "
         "teacher gains nothing.",
     )
@@ -226,9 +239,11 @@ def changed(data, said):
     missed = (said["labels"].argmax(-1) != data.y).nonzero()[:9, 0]
     return strip(
         data.x[missed],
-        {name: logits[missed].argmax(-1) for name, logits in said.items()},
+        {"what it is": data.y[missed]}
+        | {f"by {name}": logits[missed].argmax(-1) for name, logits in said.items()},
         data.y[missed],
-        "The first nine validation images of a split that the student on labels alone misreads.",
+        "The first nine validation images of one split that the student on labels alone misreads. "
+        "Below: what each is, and what the students call it, a row for what taught them.",
         "Nine digits. The student taught by logits reads most of them, those taught by a hidden "
         "layer few.",
     )
