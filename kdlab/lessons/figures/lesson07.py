@@ -8,9 +8,9 @@ from kdlab.show import plots
 from kdlab.show.colours import BLUE, GREY, INK, MUTED, ORANGE, VERMILLION
 from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
-from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, image, on_sheet, panel, sheet
+from kdlab.show.sheet import BOLD, EDGE, WIDTH, heading, image, on_sheet, panel, sheet, wrapped
 
-LIMITS = ((82, 101), (93.5, 100))  # per cent, of patches and of digits
+LIMITS = ((80, 101), (93.5, 100))  # per cent, of patches and of digits
 FRAMES = (BLUE, ORANGE)  # of a class's first and second view
 
 
@@ -83,7 +83,7 @@ def patches(data, members, views):
             bars.grid(False)
     return Picture(
         figure,
-        "Held-out images as their eleven patches, in the random order that the networks get. "
+        "Validation images as their eleven patches, in the random order that the networks get. "
         "Coloured frames: the class's own views. The other patches hold faint views of other "
         "classes, or noise. Bars: answers at T = 4, dark for the true class.",
         "Three rows of striped patches. Both networks are right about the first image, which "
@@ -110,15 +110,22 @@ def over_members(found, single, whose):
         limits=dict(zip(panels, LIMITS, strict=True)),
         share=False,
         height=330,
-        caption="Left, images of patches; right, handwritten digits. Bands are 95 % intervals over "
-        f"worlds and splits; the two axes differ. {whose}",
+        caption="Left, images of patches; right, handwritten digits. The student learnt from the "
+        "ensemble of 2 or of 8. One network, labels: the mean of eight on labels alone. "
+        f"Bands are 95 % intervals over {_units(single)}; the two accuracy axes differ. {whose}",
     )
+
+
+def _units(found):
+    """In words, over what the intervals are: found {title: Estimate}, worlds first, then splits."""
+    worlds, splits = (len(e.values) for e in found.values())
+    return f"{worlds} worlds on the left and {splits} splits on the right"
 
 
 def over_generations(found, flat, whose):
     """found {title: {name: {generation: Estimate}}}; flat {title: {name: Estimate}} to compare."""
     roles = {"taught by the one before": "student", "wrong classes shuffled": "control"}
-    panels = {}
+    panels, first = {}, {title: next(iter(arms.values()))[0] for title, arms in found.items()}
     for title, arms in found.items():
         last = max(max(at) for at in arms.values())
         panels[title] = [Curve(name, at, roles[name]) for name, at in arms.items()]
@@ -130,8 +137,10 @@ def over_generations(found, flat, whose):
         limits=dict(zip(panels, LIMITS, strict=True)),
         share=False,
         height=330,
-        caption="Each generation learns from the one before, from new first weights. Bands are "
-        f"95 % intervals over worlds and splits; the two axes differ. {whose}",
+        caption="Each generation learns from the one before, from new first weights. Dotted, on "
+        "the left: the first student again, its teacher's wrong classes shuffled. Dashed: rivals "
+        "without a teacher, which have no generations. Bands are 95 % intervals over "
+        f"{_units(first)}; the two accuracy axes differ. {whose}",
     )
 
 
@@ -147,7 +156,7 @@ def views_learnt(views, said, known):
         left, right = EDGE + i * step, answers == truth
         canvas.text(left, 30, name, fontsize=15, fontweight=BOLD)
         canvas.text(left, 52, f"knows {int(right.sum())} of {len(truth)}", color=MUTED)
-        mean = f"over worlds {known[name].mean:.1f} ± {known[name].half_width():.1f}"
+        mean = f"all worlds: {known[name].mean:.1f} ± {known[name].half_width():.1f}"
         canvas.text(left, 130, mean, color=MUTED)
         for k, view in enumerate(views.reshape(-1, 64)):
             x, y = left + k // 2 * (tile + 2), 64 + k % 2 * (tile + 4)
@@ -158,8 +167,10 @@ def views_learnt(views, said, known):
                 canvas.text(x + tile / 2, y + 15, "✗", color=VERMILLION, ha="center")
     return Picture(
         figure,
-        "The twenty views of one world, a column a class, each shown alone to one network of each "
-        "kind; blue frames: known, crosses: not. Intervals are over worlds, three networks each.",
+        "The twenty views of one world, a column a class with its two views, each shown alone to "
+        "one network of each kind. Blue frames: known, as the network names the class. Crosses: "
+        "not known. Below: how many are known on average, with 95 % intervals over "
+        f"{len(next(iter(known.values())).values)} worlds, three networks in each.",
         "Four grids of twenty striped tiles. "
         + "; ".join(f"{name}: {int((a == truth).sum())} known" for name, a in said.items())
         + ".",
@@ -169,10 +180,12 @@ def views_learnt(views, said, known):
 def on_digits(gains):
     """Everything without a better teacher, on handwritten digits: {name: Estimate}."""
     return plots.intervals(
-        gains,
+        {wrapped(name, 24): gain for name, gain in gains.items()},
         zero=0,
         label="points over one network on labels, validation",
-        caption="Handwritten digits, 1,000 labels. Bars are 95 % intervals over splits.",
+        caption="Handwritten digits, 1,000 labels: validation accuracy minus that of one network "
+        "on labels alone. Label smoothing has no teacher. Dots are means, bars 95 % intervals "
+        f"over {len(next(iter(gains.values())).values)} splits.",
         alt="Self-distillation and the ensemble's student lie a little below zero, peers at zero; "
         "the moving average and label smoothing gain about a point.",
     )
