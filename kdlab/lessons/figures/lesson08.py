@@ -4,7 +4,7 @@ epochs, and whose answers changed."""
 import numpy as np
 
 from kdlab.evidence.intervals import Estimate
-from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, MUTED, ORANGE, VERMILLION
+from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, LIGHT, MUTED, VERMILLION
 from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import (
@@ -32,6 +32,8 @@ PANELS = {  # student: title
     "1 block": "One block",
     "half as wide": "Two blocks, half as wide, drawn anew",
 }
+LIMITS = {"half as wide": (10, 80)}  # per cent, of the panels' axes
+COPIED = (45, 80)
 UNITS = "samples of 500 texts, with one teacher; read off the committed table"
 SHADES = ((0.3, "#e39a6c"), (0.1, "#f3c7a6"), (0.03, "#fbe3d4"))  # points lost: at least, colour
 
@@ -133,18 +135,27 @@ def over_epochs(table, mine, whose):
         {title: _signals(table, student, bag) for student, title in shown.items()},
         x="epochs over 500 texts",
         y="accuracy on test (%)",
+        limits={title: _span(student, mine.get(student, {})) for student, title in shown.items()},
+        share=False,
         height=330,
         columns=2,
         ceiling=("teacher", over_samples(table, "teacher", "itself")),
         dots={shown[student]: found for student, found in mine.items() if student in shown},
         caption="Means over six samples of 500 texts; bands are 95 % intervals over samples (the "
         "teacher is always the same), from benchmarks/encoders.py, each arm at the better of two "
-        "rates. Epoch 0: cut, not trained. Diamonds: your own sample, by logits where blocks are "
-        f"copied and by relations where weights are drawn. {whose}",
+        "rates. Epoch 0: cut, not trained. Both axes of the last panel are longer. Diamonds: your "
+        "own sample, by logits where blocks are copied and by relations where weights are drawn. "
+        f"{whose}",
         alt="Copied blocks begin high and stand close to the teacher within an epoch or two. The "
         "narrow students begin at the bottom. The layer map's crosses the line of the bag of words "
         "late, the one by relations reaches it, those by logits or labels stay below.",
     )
+
+
+def _span(student, dots):
+    """A panel's axis, longer where a reader's own student is below it."""
+    low, high = LIMITS.get(student, COPIED)
+    return min([low, *dots.values()]), high
 
 
 def _signals(table, student, bag):
@@ -186,7 +197,8 @@ def changed(texts, right, said, names):
             canvas.text(x, y, words, color=BLUE if good else VERMILLION, fontweight=BOLD)
     return Picture(
         figure,
-        "Test texts that the two answer differently: lost ones first, then won ones.",
+        "Test texts that only one of the two answers rightly: first those that the student lost, "
+        "then those that it won. In grey the right field.",
         "Nine sentences with the right field and two answers each. In the first five the teacher "
         "is right and the student wrong, in the last four it is the other way round.",
     )
@@ -207,7 +219,7 @@ def kept(found, size):
     figure, canvas = sheet(330)
     ax = panel(figure, EDGE + 50, 54, WIDTH - 2 * EDGE - 150, 220)
     ax.grid(True, axis="both")
-    marks = {"teacher": ("P", GREEN), "half as wide": ("D", ORANGE)}
+    marks = {"teacher": ("P", GREEN), "half as wide": ("s", LIGHT)}
     for name, value in found.items():
         mark, colour = marks.get(name, ("o", BLUE))
         x = size[name] / 1e6
@@ -227,8 +239,9 @@ def kept(found, size):
     )
     return Picture(
         figure,
-        "What is kept against size, at each student's longest budget; bars are 95 % intervals over "
-        "samples.",
+        "What is kept against size, at each student's longest budget: copied blocks by logits, "
+        "half as wide by the layer map. Points are means, bars 95 % intervals over six samples; "
+        "the teacher is always the same.",
         "; ".join(
             f"{name}: {size[name] / 1e6:.2f} million, {value}" for name, value in found.items()
         )
