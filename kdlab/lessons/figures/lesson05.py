@@ -22,8 +22,9 @@ def who_is_wrong(data, good, liar, count=3):
         data.x[rows],
         answers,
         data.clean[rows],
-        "Training images, the label of each below, and a teacher's answer as ten bars. Left: the "
-        "label is wrong. Right: the teacher is, one that learnt to call many 3s an 8.",
+        "Training images, the label of each at the foot, and a teacher's answer at T = 1 as ten "
+        "bars. Left: the label is wrong, and a teacher sees it. Right: the label is right and "
+        "another teacher wrong, which learnt to call many 3s an 8.",
         "Six digits with bars. On the first three the teacher's tallest bar is the true class and "
         "not the label. On the last three, 3s with the label 3, its tallest bar is the 8.",
         marked=wrong.tolist(),
@@ -37,7 +38,9 @@ def one_target(image, targets, right, wrong, whose):
     """One image's target at several alpha. targets: {alpha: (C,)}."""
     return plots.bars(
         {f"alpha = {alpha:g}": row for alpha, row in targets.items()},
-        f"A 3 with the label 3, and a teacher that says 8: its target at five alpha. {whose}",
+        "A training image with the label 3 that the teacher calls 8: its target at five alpha, the "
+        "share of each class. Dark: the label's class. Orange: the one that the teacher says. "
+        f"{whose}",
         "Five sets of bars. At alpha 0 all stands on the 3, at 1 most of it on the 8; at a half "
         "the 3 is still the taller, at three quarters the 8.",
         image=image,
@@ -62,10 +65,15 @@ def over_alpha(found, ceilings, whose):
         ceiling={title: ("the teacher", e) for title, e in ceilings.items()},
         share=False,
         height=300,
-        caption="Above each panel: the teacher, and the labels that it and its students got. "
-        "Validation accuracy of students over alpha at T = 1; bands are 95 % intervals over "
-        f"splits. Dotted: all classes alike in the teacher's place. {whose}",
+        caption="Validation accuracy of students over alpha at T = 1. Above each panel: their "
+        "teacher, and how good their labels are. Dashed: the teacher itself. Dotted: all classes "
+        "alike in its place, 640 steps. Bands are 95 % intervals over "
+        f"{_splits(ceilings.values())} splits. The upper row's axis is shorter. {whose}",
     )
+
+
+def _splits(estimates):
+    return len(next(iter(estimates)).values)
 
 
 def _span(arms):
@@ -89,7 +97,9 @@ def handed_on(found, teacher, whose):
         limits=(0, 100),
         ceiling=("the teacher", teacher),
         height=300,
-        caption=f"On validation images; bands are 95 % intervals over splits. {whose}",
+        caption="Of the 3s among the validation images, the share that a student calls 8. Dashed: "
+        f"the same of its teacher. Bands are 95 % intervals over {len(teacher.values)} splits. "
+        f"{whose}",
     )
 
 
@@ -100,7 +110,8 @@ def threes(data, said):
         data.x[rows],
         {name: logits[rows].argmax(-1) for name, logits in said.items()},
         data.clean[rows],
-        "The first nine 3s of a split's validation images.",
+        "The first nine 3s of one split's validation images, and what each calls them: the teacher "
+        "of the figure above and its students of 640 steps.",
         "Nine 3s. The teacher calls most of them 8; so does the student that believes it alone, "
         "and the student of both voices only some.",
     )
@@ -111,32 +122,32 @@ def bigger(repeated, students):
 
     Each {(units, epochs): Estimate}."""
     epochs = sorted({e for _, e in students})
-    roles = dict(zip(epochs, ("also", "teacher"), strict=True))
 
     def along(found):
         return [
             Curve(
                 f"teacher of {e} epochs",
                 {n: x for (n, at), x in found.items() if at == e},
-                roles[e],
+                "teacher",
             )
-            for e in epochs
+            for e in reversed(epochs)
         ]
 
     return curves(
         {
-            "labels that the teacher repeats": along(repeated),
-            "accuracy of its students": along(students),
+            "labels that the teacher repeats (%)": along(repeated),
+            "accuracy of its students (%)": along(students),
         },
         x="hidden units of the teacher (log)",
-        y="%",
+        y="",
         log=True,
         share=False,
         ticks={"x": sorted({n for n, _ in students})},
         height=300,
-        caption="40 % of the labels are wrong. Left: the share of its own training labels that a "
-        "teacher gives back. Right: the accuracy of its students on validation, after 640 steps. "
-        "Bands are 95 % intervals over splits.",
+        caption="Teachers of one hidden layer; 40 % of the labels are wrong. Left: the share of "
+        "its training labels, right or wrong, that a teacher gives back. Right: validation "
+        "accuracy of the students that believe it alone, after 640 steps. Bands are 95 % intervals "
+        f"over {_splits(students.values())} splits.",
     )
 
 
@@ -150,19 +161,24 @@ def the_map(runs, kinds, qualities, alphas):
 
     def cell(kind, quality, alpha):
         gain = best(kind, quality, alpha).minus(best(kind, quality, 0))
-        return gain.mean, gain.verdict(cells=len(kinds) * len(qualities) * len(alphas))
+        return gain.mean, gain.verdict(cells=cells)
+
+    cells = len(kinds) * len(qualities) * len(alphas)
+    splits = _splits([best(kinds[0], qualities[0], alphas[0]).estimate()])
 
     return plots.verdict_map(
         kinds,
         qualities,
         alphas,
         cell,
-        "Accuracy minus that of labels alone (points, validation). Each student took the better of "
-        "160 and 640 steps. Verdicts are those of all cells at once.",
+        "Validation accuracy minus that of labels alone, in points: means over "
+        f"{splits} splits, each student at the better of 160 and 640 steps. The sign above is the "
+        f"verdict, whose interval is widened so that all {cells} cells hold at once; at “?” it "
+        "holds 0.",
         "Three maps. Clean labels: nothing to gain from a good teacher, losses from the others "
         "that grow with alpha. Wrong labels: gains that grow with alpha for the good teacher, and "
         "are largest in the middle or gone for the others.",
-        "labels",
+        "",
         "alpha",
         [f"teacher: {kind}" for kind in kinds],
     )
