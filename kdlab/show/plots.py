@@ -270,7 +270,7 @@ def verdict_map(
                     "×"
                     if gone[i][j]
                     # + 0.0 turns −0.0 into 0.0
-                    else (f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}")
+                    else f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}".replace("-", "−")
                 )
                 ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=10)
         ax.set_xticks(range(len(columns)), columns)

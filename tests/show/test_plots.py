@@ -280,7 +280,7 @@ def test_a_map_tells_each_verdict_by_colour_and_by_sign(panels, drawn):
     )
     assert isinstance(found, Picture) and len(drawn[0].axes) == len(panels)
     for ax, panel in zip(drawn[0].axes, panels, strict=True):
-        assert [t.get_text() for t in ax.texts] == ["+\n+1.2", "−\n-2.0", "=\n+0.0", "?\n+0.3"]
+        assert [t.get_text() for t in ax.texts] == ["+\n+1.2", "−\n−2.0", "=\n+0.0", "?\n+0.3"]
         colours = ax.images[0].to_rgba(ax.images[0].get_array()).reshape(4, 4)
         assert [to_hex(c) for c in colours] == [SEEN[v] for _, v in VERDICT.values()]
         assert (ax.get_title(), ax.get_xlabel()) == (panel, "T")
