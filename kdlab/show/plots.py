@@ -60,7 +60,7 @@ def intervals(
 
     label: the axis, with its unit. zero: where to draw a line to compare with.
     """
-    fig, ax = axes(figsize=(7, 0.9 + 0.45 * len(estimates)))
+    fig, ax = axes(figsize=(10, 1 + 0.45 * len(estimates)))
     for i, (name, e) in enumerate(estimates.items()):
         colour = (colours or {}).get(name, COLOURS[0])
         ax.errorbar(e.mean, -i, xerr=e.half_width(), fmt="o", color=colour, capsize=4, markersize=7)
