@@ -1,16 +1,17 @@
 """100 students at once, against the same 100 one after another: a plain tensor loop and the usual
-DataLoader loop.
+DataLoader loop; and so ten small convolutional networks.
 
     python benchmarks/replicas.py [--epochs 3] [--rounds 3]
 
 5 temperatures × 20 seeds, digits, 64-64-10, batch 32, Adam, cosine, alpha 0.9. All arms use the
 same initial weights and data order, so that their students must agree; a step of the stack is one
 step of 100 students. The plain loop is also run with one thread, which is the faster setting for a
-model this small; on a CPU the 100 stand in a stack for each core, and "in one stack" keeps them
-together; on a GPU the stack also holds 1,000 students. Seconds are from the first weight to
-the last, with validation in the stack's. The arms take turns, and the quickest of several rounds
-counts; `spread` is the slowest round's time over it. ratio: time a student over the stack's of 100.
-Writes results/replicas.csv, a row an arm for the hardware it ran on; other hardware's rows stay."""
+model this small; on a GPU the stack also holds 1,000 students. The convolutional networks have 16
+and 32 channels, and on a CPU a stack for each core. Seconds are from the first weight to the last,
+with validation in the stack's. The arms take turns, and the quickest of several rounds counts;
+`spread` is the slowest round's time over it. ratio: time a student over that in the stack of the
+same networks. Writes results/replicas.csv, a row an arm for the hardware it ran on; other
+hardware's rows stay."""
 
 import kdlab as kd  # before torch: it sets how OpenMP's threads wait
 
@@ -27,14 +28,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 TEMPERATURES, SEEDS, BATCH, RATE, ALPHA = [1.0, 2.0, 4.0, 8.0, 16.0], 20, 32, 1e-2, 0.9
 MANY = 200  # seeds: a thousand students
+SMALL, CONVOLVES = kd.mlp(64), kd.convnet(16, 32)
 RESULTS = Path(__file__).parent / "results" / "replicas.csv"
 
 
-def one_student(task, T, seed, epochs, batches):
+def one_student(builder, task, T, seed, epochs, batches):
     """The usual loop for one student; batches(order) yields (x, y, teacher logits)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = kd.mlp(64)(task).to(task.train.x.device)
+        student = builder(task).to(task.train.x.device)
     optimiser = torch.optim.Adam(student.parameters(), lr=RATE)
     generator, n, step = torch.Generator().manual_seed(seed), len(task.train), 0
     steps = epochs * math.ceil(n / BATCH)
@@ -69,20 +71,20 @@ def loader_batches(task, z):
     return lambda order: DataLoader(data, batch_size=BATCH, sampler=order.tolist())
 
 
-def one_after_another(task, make, z, epochs, threads, lab):
+def one_after_another(task, make, z, epochs, threads, lab, builder=SMALL, seeds=SEEDS):
     """{(T, seed): student}, by a loop."""
     torch.set_num_threads(threads)
     batches = make(task, z)
-    grid = [(T, seed) for T in TEMPERATURES for seed in range(SEEDS)]
-    students = {key: one_student(task, *key, epochs, batches) for key in grid}
+    grid = [(T, seed) for T in TEMPERATURES for seed in range(seeds)]
+    students = {key: one_student(builder, task, *key, epochs, batches) for key in grid}
     torch.set_num_threads(lab.threads)
     return students
 
 
-def stacked(task, teacher, epochs, seeds=SEEDS, at_once=None):
+def stacked(task, teacher, epochs, seeds=SEEDS, builder=SMALL):
     """The same students through kdlab: `Runs`."""
     return kd.sweep(
-        kd.mlp(64),
+        builder,
         task,
         teacher=teacher,
         temperature=TEMPERATURES,
@@ -91,15 +93,19 @@ def stacked(task, teacher, epochs, seeds=SEEDS, at_once=None):
         lr=RATE,
         batch=BATCH,
         seeds=seeds,
-        at_once=at_once,
     )
 
 
 def arms(task, teacher, epochs, lab):
-    """{name: (students, a function that trains them)}."""
+    """{name: (students, a function that trains them)}, those of a kind after their stack."""
     z = teacher.logits_of_unit(task, task.train.x)
     loop = functools.partial(one_after_another, task, z=z, epochs=epochs, lab=lab)
-    count = len(TEMPERATURES) * SEEDS
+    count, few = len(TEMPERATURES) * SEEDS, {"builder": CONVOLVES, "seeds": 2}
+    convolve = functools.partial(loop, make=tensor_batches, **few)
+    convnets = {
+        "convnets, stacked": (10, lambda: stacked(task, teacher, epochs, **few)),
+        "convnets, plain loop": (10, lambda: convolve(threads=lab.threads)),
+    }
     found = {
         "stacked": (count, lambda: stacked(task, teacher, epochs)),
         "plain loop": (count, lambda: loop(make=tensor_batches, threads=lab.threads)),
@@ -107,10 +113,11 @@ def arms(task, teacher, epochs, lab):
     }
     if lab.device.type == "cpu":
         alone = functools.partial(loop, make=tensor_batches, threads=1)
-        one = functools.partial(stacked, task, teacher, epochs, at_once=count)
-        return found | {"plain loop, 1 thread": (count, alone), "in one stack": (count, one)}
+        found |= {"plain loop, 1 thread": (count, alone)} | convnets
+        return found | {"convnets, plain loop, 1 thread": (10, lambda: convolve(threads=1))}
     many = len(TEMPERATURES) * MANY
-    return found | {"stacked, 1,000": (many, lambda: stacked(task, teacher, epochs, MANY))}
+    found |= {"stacked, 1,000": (many, lambda: stacked(task, teacher, epochs, MANY))}
+    return found | convnets
 
 
 def timed(train):
@@ -148,21 +155,22 @@ def main():
         found = {name: timed(train) for name, (_, train) in trained.items()}
         for name, (seconds, _) in found.items():
             times[name].append(seconds)
-    runs, (count, _) = found["stacked"][1], trained["stacked"]
-    base = min(times["stacked"]) / count
-    rows = [
-        hardware(lab)
-        | {
-            "arm": name,
-            "students": students,
-            "epochs": options.epochs,
-            "seconds": f"{min(times[name]):.2f}",
-            "ratio": f"{min(times[name]) / students / base:.3g}",
-            "spread": f"{max(times[name]) / min(times[name]):.2f}",
-            "largest_logit_difference": f"{gap(found[name][1], runs, task.validation.x):.1e}",
-        }
-        for name, (students, _) in trained.items()
-    ]
+    rows = []
+    for name, (students, _) in trained.items():
+        stack = "convnets, stacked" if name.startswith("convnets") else "stacked"
+        base, runs = min(times[stack]) / trained[stack][0], found[stack][1]
+        rows.append(
+            hardware(lab)
+            | {
+                "arm": name,
+                "students": students,
+                "epochs": options.epochs,
+                "seconds": f"{min(times[name]):.2f}",
+                "ratio": f"{min(times[name]) / students / base:.3g}",
+                "spread": f"{max(times[name]) / min(times[name]):.2f}",
+                "largest_logit_difference": f"{gap(found[name][1], runs, task.validation.x):.1e}",
+            }
+        )
     write(RESULTS, rows)
 
 
