@@ -7,11 +7,12 @@ DataLoader loop; and so ten small convolutional networks.
 same initial weights and data order, so that their students must agree; a step of the stack is one
 step of 100 students. The plain loop is also run with one thread, which is the faster setting for a
 model this small; on a GPU the stack also holds 1,000 students. The convolutional networks have 16
-and 32 channels, and on a CPU a stack for each core. Seconds are from the first weight to the last,
-with validation in the stack's. The arms take turns, and the quickest of several rounds counts;
-`spread` is the slowest round's time over it. ratio: time a student over that in the stack of the
-same networks. Writes results/replicas.csv, a row an arm for the hardware it ran on; other
-hardware's rows stay."""
+and 32 channels, and on a CPU a stack for each core; in them a rounding of float32 grows from step
+to step, in either loop (in float64 the two agree to 2e-7, and the tests compare in it). Seconds are
+from the first weight to the last, with validation in the stack's. The arms take turns, and the
+quickest of several rounds counts; `spread` is the slowest round's time over it. ratio: time a
+student over that in the stack of the same networks. Writes results/replicas.csv, a row
+an arm for the hardware it ran on; other hardware's rows stay."""
 
 import kdlab as kd  # before torch: it sets how OpenMP's threads wait
 
