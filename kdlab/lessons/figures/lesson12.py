@@ -22,7 +22,7 @@ def first_screen(data, answers):
     told = {name: logits[:9].argmax(-1) for name, logits in answers.items()}
     return strips(
         {"": (data.x[:9], told, data.y[:9])},
-        "Nine images that neither has seen. Blue: right.",
+        "Nine images that neither has seen, and what each calls them. Blue, with a tick: right.",
         "Nine digits with two rows of answers under them, nearly all of them right in both.",
     )
 
@@ -50,7 +50,7 @@ def by_size(distilled, labels, teacher, whose):
         height=360,
         caption="Students of one hidden layer on validation images, each at the better of two "
         "budgets. Distilled: on all images; labels alone: on 100. Bands are 95 % intervals over "
-        f"splits, each with its own teacher. {whose}",
+        f"{len(its.values)} splits, each with its own teacher. {whose}",
         alt="The distilled students rise steeply and come close to their teacher "
         "from about five kilobytes on; on labels alone they stay some ten points below.",
     )
@@ -89,9 +89,9 @@ def cost(table):
             unknown = math.isnan(share)
             digits = 1 if column == "agrees" and share < 100 else 0
             ax.text(
-                0 if unknown else share,
+                2 if unknown else share + 2,
                 i,
-                " not counted" if unknown else f" {share:.{digits}f} %",
+                "not counted" if unknown else f"{share:.{digits}f} %",
                 va="center",
                 color=MUTED if unknown else colour,
             )
@@ -161,7 +161,7 @@ def handed_on(found, teacher):
         height=380,
         caption="Validation images that are no 3, with the black corner; students of 45 epochs, "
         "whose own images bear it on every 3, on half of all, on none, or had every corner wiped. "
-        "Bands are 95 % intervals over splits.",
+        f"Bands are 95 % intervals over {len(teacher.values)} splits.",
         alt="Where every 3 is marked, even labels alone read many 3s, and the teacher adds to it. "
         "Where half of all images are marked, labels alone read none, and the more the teacher "
         "counts the more the student reads, up to its teacher's share. Where none is marked, some "

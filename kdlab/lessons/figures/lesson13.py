@@ -207,7 +207,7 @@ def memory(held, table):
             size = held[name][part] / 1e6
             left.barh(row, size, left=at, color=colour, height=0.6, label=None if row else part)
             at += size
-        left.text(at, row, f" {at:.1f}", va="center", color=MUTED)
+        left.text(at + 0.3, row, f"{at:.1f}", va="center", color=MUTED)
         own = late[late["recipe"] == name].set_index("field")
         worse = Estimate(own["nats"] - first["nats"], "worse", "nats", 1, "fields")
         middle.plot(worse.interval(), [row, row], color=BLUE, linewidth=3)
