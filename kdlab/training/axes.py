@@ -173,7 +173,8 @@ def stacks(
         ]
         size = at_once or _replicas_at_once(student, tasks[0])
         share = math.ceil(len(runs) / threads)
-        size = min(size, share if worth_a_thread(student, tasks[0], share) else len(runs))
+        if threads > 1 and worth_a_thread(student, tasks[0], share):
+            size = min(size, share)
         size = max(cohort, size - size % cohort)
         for i in range(0, len(runs), size):
             part = runs[i : i + size]
@@ -185,11 +186,13 @@ def stacks(
 def worth_a_thread(student, task, students):
     """Whether so many students of this architecture gain by a thread of their own.
 
-    A step of few small perceptrons is mostly Python's work, which threads don't share.
+    A step of few small perceptrons is mostly Python's work, which threads don't share. A `PatchNet`
+    meets each weight at every patch, so its steps are long.
     """
     module = build(student, task, 0)
     weights = sum(p.numel() for p in module.parameters())
-    return not backprop.perceptron(module) or students * weights >= PERCEPTRONS
+    short = isinstance(module, torch.nn.Sequential) and backprop.perceptron(module)
+    return not short or students * weights >= PERCEPTRONS
 
 
 def _a_replica(runs, name):

@@ -44,9 +44,7 @@ class Stepper:
             0,
         )
         self.on_gpu = replicas.device.type == "cuda"
-        # a device other than the CPU has convolutions of its own
-        here = replicas.device.type == "cpu" or backprop.perceptron(replicas.base)
-        self.chain = backprop.layers(replicas.base, pixels) if here else None
+        self.chain = self._by_hand_here(pixels)
         # a frozen weight stays
         learns = [k for k, p in replicas.base.named_parameters() if p.requires_grad]
         if replicas.block is not None:
@@ -69,6 +67,14 @@ class Stepper:
         if self.on_gpu and optimiser != "sgd":
             options = options | {"capturable": True}
         self.optimiser = OPTIMISERS[optimiser](groups, fused=True, **options)
+
+    def _by_hand_here(self, pixels):
+        """What `backprop` knows of the network; None where torch's own layers are to be used: for
+        convolutions on another device than the CPU, and within autocast."""
+        place = self.replicas.device.type
+        cast = torch.amp.is_autocast_available(place) and torch.is_autocast_enabled(place)
+        here = place == "cpu" or backprop.perceptron(self.replicas.base)
+        return backprop.layers(self.replicas.base, pixels) if here and not cast else None
 
     def step(self, x, loss_of):
         """A step on x (R, B, ...): loss_of(logits) → terms {"loss": (R, B), …}, detached."""

@@ -223,8 +223,10 @@ def sweep(
     threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
     nested = not live and axes.one_way(grid["epochs"], **options)
     stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads, nested))
-    shared = [s for s in stacks if axes.worth_a_thread(s.student, tasks[0], len(s.runs))]
-    return _run(experiment, stacks, max(1, min(threads, len(shared))))
+    if threads > 1:
+        worth = sum(axes.worth_a_thread(s.student, tasks[0], len(s.runs)) for s in stacks)
+        threads = max(1, min(threads, worth))
+    return _run(experiment, stacks, threads)
 
 
 def _side_by_side(experiment, grid, at_once):

@@ -208,6 +208,7 @@ CASES = {
     "an architecture of the reader's": ({"student": own}, []),
     "few perceptrons": ({"student": kd.mlp(4)}, []),
     "many perceptrons": ({"student": kd.mlp(400), "seeds": 16}, [2]),
+    "few networks of patches": ({"student": kd.patchnet(1)}, [2]),
     "many small perceptrons": ({"student": kd.mlp(4), "seeds": 16}, []),
     "two budgets of few": ({"student": kd.mlp(4), "epochs": [1, 2]}, []),
     "two budgets of many": ({"student": kd.mlp(400), "seeds": 8, "epochs": [1, 2]}, [2]),

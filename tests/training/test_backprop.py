@@ -119,6 +119,16 @@ def test_images_that_a_convolution_cannot_take_are_an_error(shape):
         one.step(torch.zeros(R, B, *shape, dtype=torch.float64), lambda z: {"loss": z.sum(-1)})
 
 
+@pytest.mark.parametrize("student", [kd.mlp(6), kd.convnet(3, 4)], ids=lambda b: b.__name__)
+def test_autocast_is_left_to_torch_and_differs_from_full_precision(student):
+    task, found = kd.load("digits", sizes=(80, 40, 40)), {}
+    for enabled in (False, True):
+        with torch.autocast("cpu", enabled=enabled):
+            runs = kd.train(student, task, epochs=2)
+        found[enabled] = runs.frame["nll"].iloc[0]
+    assert found[True] == pytest.approx(found[False], abs=0.05) and found[True] != found[False]
+
+
 def test_convolutions_on_large_images_are_torch_s():
     net, flat = IMAGES["the course's"](), NETS["linear"]()
     assert layers(net, 256) and not layers(net, 257) and layers(flat, 10**6)
