@@ -1,5 +1,6 @@
 """tools/repeat.py: a lesson's claims counted over fresh splits, each run in a kernel of its own."""
 
+import re
 import runpy
 import sys
 
@@ -17,6 +18,9 @@ CELLS = [
     "    return kd.Estimate(pd.Series(values, [t.unit for t in tasks]), 'gain', 'points')",
     "kd.claim('always, \"surely\"', gain(2 + k) > 0)",
     "kd.claim('off a table', kd.Estimate(pd.Series([1.0, 2, 3, 4]), 'gain', 'points') > 0)",
+    "same = [pd.Series([mean] * 4, [t.unit for t in tasks]) for mean in (5.0, 0.0)]\n"
+    "kd.claim('far off, and off a table', kd.Estimate(same[0], 'gain', 'points') > 0)\n"
+    "kd.claim('equal to the last digit', kd.Estimate(same[1], 'gain', 'points').within(0.5))",
     "print('told, not claimed')",
     "kd.claim('never at 60 epochs', {'30 epochs': gain(2) > 0, '60 epochs': gain(2 - k) > 0})",
 ]
@@ -32,11 +36,14 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     assert status == 0, said
     assert "run 1 was kept" in said and "run 2 was kept" not in said  # what is done stays done
     assert "2 of 2  margin" in said and "[60 epochs (2)]" in said
-    assert "not counted, it is the same in every run: off a table" in said
+    same = re.findall("not counted, it is the same in every run: (.*)", said)
+    assert same == ["off a table", "far off, and off a table"]
     rows = pd.read_csv(table, keep_default_na=False)
-    assert rows["sentence"].tolist() == ["stays", 'always, "surely"', "never at 60 epochs"]
-    assert rows["lesson"].tolist() == ["01_other", "02_lesson", "02_lesson"]
-    _, sure, flips = (row for _, row in rows.iterrows())
+    lesson_rows = ['always, "surely"', "equal to the last digit", "never at 60 epochs"]
+    assert rows["sentence"].tolist() == ["stays", *lesson_rows]
+    assert rows["lesson"].tolist() == ["01_other"] + ["02_lesson"] * 3
+    _, sure, equal, flips = (row for _, row in rows.iterrows())
+    assert (equal["held"], equal["of"], equal["least_margin"]) == (2, 2, 99)
     error = stats.sem([-1, 0, 0, 1])
     assert (sure["held"], sure["of"], sure["flips"]) == (2, 2, "")
     assert sure["mean_margin"] == pytest.approx(3.5 / error, abs=0.05)

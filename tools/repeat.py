@@ -67,16 +67,17 @@ def claimed(path, k, kept):
 
 
 def repeated(path, times, runs):
-    """What every run claimed: a frame of run, place, sentence, budget, held, margin."""
+    """What every run claimed: a frame of run, place, sentence, budget, held, margin, mean."""
     folder = runs / f"{path.stem}-{code(path)}"
     rows = [
         {"run": k, "place": i, "sentence": claim["sentence"], "budget": budget}
-        | {"held": bool(held), "margin": max(-CAP, min(CAP, margin))}
+        | {"held": bool(held), "margin": max(-CAP, min(CAP, margin)), "mean": mean}
         for k in range(1, times + 1)
         for i, claim in enumerate(claimed(path, k, folder / f"{k}.jsonl"))
-        for budget, (held, margin) in claim["budgets"].items()
+        for budget, (held, margin, mean) in claim["budgets"].items()
     ]
-    return pd.DataFrame(rows, columns=["run", "place", "sentence", "budget", "held", "margin"])
+    columns = ["run", "place", "sentence", "budget", "held", "margin", "mean"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def summed(lesson, frame):
@@ -106,10 +107,10 @@ def summed(lesson, frame):
 
 def drawn_anew(claim):
     """Whether fresh splits moved it. One read off a committed table is the same in every run, and
-    to count how often would prove nothing; a margin at its cap says equal to the last digit."""
-    by_budget = claim.groupby("budget")["margin"]
+    to count how often would prove nothing. Equal students differ by 0 in every run."""
+    moved = claim.groupby("budget")[["margin", "mean"]].nunique() > 1
     alone = claim["run"].nunique() == 1
-    return alone or bool((by_budget.nunique() > 1).any() or (claim["margin"].abs() == CAP).all())
+    return alone or bool(moved.any(axis=None) or (claim["mean"] == 0).all())
 
 
 def replace(table, lesson, rows):

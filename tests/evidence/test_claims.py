@@ -141,8 +141,8 @@ def test_the_ledger_gets_a_line_a_claim_also_where_it_fails(monkeypatch, tmp_pat
     first, second = map(json.loads, (tmp_path / "claims.jsonl").read_text().splitlines())
     per_point = 1 / stats.sem(CENTRED)
     assert first["sentence"] == "“it” helps" and second["sentence"] == "it hurts"
-    assert first["budgets"]["60"] == [True, pytest.approx(3 * per_point)]
-    assert second["budgets"] == {"": [False, pytest.approx(-2 * per_point)]}
+    assert first["budgets"]["60"] == [True, pytest.approx(3 * per_point), 3]
+    assert second["budgets"] == {"": [False, pytest.approx(-2 * per_point), 2]}
 
 
 @pytest.mark.parametrize("said, found", [("a, b", "20"), ("twice", None), ("never", None)])
