@@ -1,14 +1,10 @@
-"""Processes that work together, workers by hand, and what a step holds in memory, for lesson 13.
-
-Run as a script, it is one of the processes: it asks a teacher for signals, or trains a student.
-"""
+"""Processes that work together, workers by hand, and what a step holds in memory, for lesson 13."""
 
 import copy
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.multiprocessing
 import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -35,7 +32,40 @@ SHARD = 16  # texts a file, few, so that two processes have something to share
 LORA = ["q_proj", "v_proj", "up_proj", "down_proj"]
 
 
-# --- several processes ---
+# --- several processes: forks of one that has loaded everything, where the system forks ---
+
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+LOADED = ["kdlab.lessons.scale", "kdlab.training.trainer"]
+LOADED += ["transformers.models.llama.modeling_llama"]
+
+
+def get_ready() -> None:
+    """Begin to load what the processes of `ask` and `train_together` need, beside this one.
+
+    That takes seconds, and they begin without it too, only later.
+    """
+    if FORKS:
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(LOADED)
+        forkserver.ensure_running()
+
+
+def _together(work, processes, *arguments):
+    """work(rank, *arguments) in so many processes; an error of one ends all, and is raised here."""
+    get_ready()
+    torch.multiprocessing.start_processes(
+        _one, (work, *arguments), processes, start_method="forkserver" if FORKS else "spawn"
+    )
+
+
+def _one(rank, work, *arguments):
+    """One of the processes, with a core of its own and nothing to say but its error."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    torch.set_num_threads(1)
+    work(rank, *arguments)
 
 
 def ask(folder: str | os.PathLike, rows: list, processes: int = 2, **options: Any) -> Cache:
@@ -45,14 +75,11 @@ def ask(folder: str | os.PathLike, rows: list, processes: int = 2, **options: An
     them; the teacher is docs_lm. Each process calls just that function, and they share the work.
     """
     arguments.whole("ask", "processes", processes, least=1)
-    with tempfile.TemporaryDirectory() as told:
-        job = Path(told, "job.json")
-        job.write_text(json.dumps({"folder": str(folder), "rows": rows, "options": options}))
-        _run([[sys.executable, __file__, "ask", str(job)]] * processes)
-    return _asked(folder, rows, options)
+    _together(_ask, processes, folder, rows, options)
+    return _ask(0, folder, rows, options)  # all is there: it is opened
 
 
-def _asked(folder, rows, options):
+def _ask(rank, folder, rows, options):
     teacher, _ = kd.language_model(TEACHER)
     return kd.signals.from_teacher(folder, teacher, rows, shard=SHARD, **options)
 
@@ -61,30 +88,32 @@ def train_together(rows: list, processes: int = 2) -> tuple[list[float], dict[st
     """docs_base, trained on docs_lm's answers by several processes → (losses, weights).
 
     rows: texts, {"input_ids"}. A step is 8 texts for one process, 4 each for two; the losses are
-    of each step, the weights those of the last. Several are started as `torchrun` starts them, on
-    this machine; one is this process.
+    of each step, the weights those of the last. Several find each other as those do that `torchrun`
+    starts, on this machine; one is this process.
     """
     arguments.whole("train_together", "processes", processes, least=1, most=BATCH)
     with tempfile.TemporaryDirectory() as folder:
+        work = folder, rows, processes, fresh(0)
         if processes == 1:
-            _train(folder, rows, processes)
+            _train(*work)
         else:
-            _by_torchrun(folder, rows, processes)
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            _together(_train_as, processes, port, *work)
         losses = json.loads(Path(folder, "losses.json").read_text())
         return losses, load_file(Path(folder, "model.safetensors"))
 
 
-def _by_torchrun(folder, rows, processes):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    job = Path(folder, "job.json")
-    job.write_text(json.dumps({"folder": folder, "rows": rows, "processes": processes}))
-    run = ["torch.distributed.run", "--nproc_per_node", str(processes)]
-    run += ["--master_addr", "127.0.0.1", "--master_port", port]
-    _run([[sys.executable, "-m", *run, __file__, "train", str(job)]])
+def _train_as(rank, port, folder, rows, processes, seed):
+    """One of several, told what `torchrun` tells them: who they are, and where they meet."""
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in (own | meet).items()}
+    _train(folder, rows, processes, seed)
+    torch.distributed.destroy_process_group()
 
 
-def _train(folder, rows, processes):
+def _train(folder, rows, processes, seed):
     """What each of the processes does; the first writes down what came of it."""
     teacher, student = (kd.language_model(name)[0] for name in (TEACHER, STUDENT))
     config = transformers.TrainingArguments(
@@ -97,7 +126,7 @@ def _train(folder, rows, processes):
         report_to="none",
         disable_tqdm=True,
         log_level="error",
-        seed=fresh(0),
+        seed=seed,
         use_cpu=True,
         ddp_backend="gloo" if processes > 1 else None,
         dataloader_pin_memory=False,
@@ -111,25 +140,6 @@ def _train(folder, rows, processes):
     if trainer.is_world_process_zero():
         trainer.save_model(folder)
         Path(folder, "losses.json").write_text(json.dumps(losses))
-
-
-def _run(commands):
-    """Programs side by side; the first that fails is told, with the end of what it said."""
-    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-    started = [
-        subprocess.Popen(
-            command,
-            env=os.environ | quiet,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
-    ]
-    said = [one.communicate()[0] for one in started]
-    for one, words in zip(started, said, strict=True):
-        if one.returncode:
-            raise RuntimeError(f"a process ended with {one.returncode}: {words[-2000:]}")
 
 
 # --- workers by hand ---
@@ -253,11 +263,3 @@ def rows_of(texts: Iterable[str], tokenizer: Any, longest: int = 64) -> list[dic
     """Texts as rows of their own lengths, {"id", "input_ids"}, cut to so many tokens."""
     cut = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
     return [{"id": i, "input_ids": ids} for i, ids in enumerate(cut) if len(ids) > 1]
-
-
-if __name__ == "__main__":
-    kind, file = sys.argv[1:]
-    given = json.loads(Path(file).read_text())
-    torch.set_num_threads(1)
-    work: Callable = _train if kind == "train" else _asked
-    work(**given)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing import ProcessRaisedException
 from torch.nn import functional as F
 
 import kdlab as kd
@@ -82,7 +83,7 @@ def test_two_processes_train_what_one_trains(rows, small):
 
 
 def test_a_process_that_fails_is_told_with_what_it_said(tmp_path):
-    with pytest.raises(RuntimeError, match=r"a process ended with 1:(.|\n)*rows must hold"):
+    with pytest.raises(ProcessRaisedException, match=r"Process \d(.|\n)*rows must hold"):
         scale.ask(tmp_path / "new", [], processes=2)
 
 

@@ -77,7 +77,7 @@ def six_again(task, teacher, alone, taught):
         "The six images of the beginning; neither student was trained on them. All answers at "
         "T = 4.",
         "Six digits, each with three rows of bars: the teacher's answer, that of the student on "
-        "labels alone, and the taught student's, whose bars look like the teacher's.",
+        "labels alone, and the taught student's, whose bars mostly look like the teacher's.",
         "The same six digits: whom does each student sound like?",
     )
 
@@ -115,8 +115,9 @@ def learning(arms, teacher):
         log=True,
         ceiling=("the teacher", teacher),
         height=400,
-        caption="Bands are 95 % intervals over splits, each with its own teacher. All students "
-        "take as many steps, those on 100 images over the same ones again and again.",
+        caption=f"Bands are 95 % intervals over {len(teacher.values)} splits, each with its own "
+        "teacher. All students take as many steps, those on 100 images over the same "
+        "ones again and again.",
     )
 
 

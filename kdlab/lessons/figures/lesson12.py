@@ -12,9 +12,12 @@ from kdlab.show.texts import Texts
 MEASURES = {
     "on_disk": "bytes on disk",
     "flops": "FLOPs",
-    "latency_ms": "milliseconds an image",
-    "agrees": "answers as the student",
+    "latency_ms": "time an image",
+    "agrees": "same answer as the student",
 }
+
+NAMES = {"on every 3": "on every 3", "on half of all images": "on half"}
+NAMES |= {"on none": "on none", "wiped from all": "wiped"}
 
 
 def first_screen(data, answers):
@@ -23,7 +26,7 @@ def first_screen(data, answers):
     return strips(
         {"": (data.x[:9], told, data.y[:9])},
         "Nine images that neither has seen, and what each calls them. Blue, with a tick: right.",
-        "Nine digits with two rows of answers under them, nearly all of them right in both.",
+        "Nine digits with two rows of answers under them, all of them right in both.",
     )
 
 
@@ -41,7 +44,7 @@ def by_size(distilled, labels, teacher, whose):
                 Curve("labels alone", kb["labels alone"], "rival"),
             ]
         },
-        x="size of the student (kB)",
+        x="size of the student (kB, log scale)",
         y="accuracy (%)",
         log=True,
         ticks={"x": [round(k, 1) for k in kb["distilled"]]},
@@ -49,8 +52,10 @@ def by_size(distilled, labels, teacher, whose):
         limits=(70, 100),
         height=360,
         caption="Students of one hidden layer on validation images, each at the better of two "
-        "budgets. Distilled: on all images; labels alone: on 100. Bands are 95 % intervals over "
-        f"{len(its.values)} splits, each with its own teacher. {whose}",
+        "budgets. Distilled: on all images, for 15 or 30 epochs; labels alone: on 100 images, for "
+        "100 or 200. "
+        f"Bands are 95 % intervals over {len(its.values)} splits, each with its own teacher. "
+        f"{whose}",
         alt="The distilled students rise steeply and come close to their teacher "
         "from about five kilobytes on; on labels alone they stay some ten points below.",
     )
@@ -68,17 +73,17 @@ def by_bits(found, whose):
         height=320,
         caption="On validation images, rounded without training again; below the frame at 2 bits. "
         f"Bands are 95 % intervals over splits. {whose}",
-        alt="Down to six bits nothing changes. The student falls from five bits on, its teacher "
+        alt="Down to five bits nothing changes. The student falls from four bits on, its teacher "
         "from three.",
     )
 
 
-@plots.style()
+@plots.style(small=True)
 def cost(table):
     """What each model costs, in per cent of the first. table: of `kdlab.costs`, with a column
     "agrees": the share of answers (%) that are the student's."""
-    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2.5), sharey=True)
-    figure.get_layout_engine().set(h_pad=0.12)
+    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2), sharey=True, small=True)
+    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.14)
     shown = table.iloc[::-1]
     colours = [GREEN if name == table.index[0] else BLUE for name in shown.index]
     for ax, (column, words) in zip(places, MEASURES.items(), strict=True):
@@ -101,9 +106,9 @@ def cost(table):
         ax.tick_params(left=False)
     return plots.Picture(
         figure,
-        "In per cent of the teacher. Times are medians of this machine, one image at a time, the "
-        "models in turn; what runs inside a file is not counted. FLOPs are operations on numbers. "
-        "Last panel: per cent of the test images.",
+        "Bytes, FLOPs (operations on numbers) and time in per cent of the teacher's. Inside a file "
+        "operations can't be counted. Times are medians on this machine, one image at a time, the "
+        "models in turn. Last panel: per cent of the test images.",
         "Bars for four models. The student takes an eighth of the bytes and a hundredth "
         "of the operations; how long each takes depends on the machine. In eight bits nearly all "
         "answers stay.",
@@ -118,6 +123,7 @@ def written(texts):
 def got_worse(data, rows, student, whose):
     """The surest mistakes that the teacher does not make. rows: their numbers, in order."""
     shown = rows[:9]
+    those = f"All {len(rows)}" if len(rows) == len(shown) else f"{len(shown)} of {len(rows)}"
     return strips(
         {
             "": (
@@ -126,8 +132,8 @@ def got_worse(data, rows, student, whose):
                 data.y[shown],
             )
         },
-        f"{len(shown)} of {len(rows)} test images that this teacher reads rightly and this student "
-        f"does not, its surest mistakes first. {whose}",
+        f"{those} test images that this teacher reads rightly and this student does not, its "
+        f"surest mistakes first. {whose}",
         f"{len(shown)} digits, under each the teacher's right answer and the student's wrong one.",
     )
 
@@ -149,20 +155,26 @@ def marked(data, plain, bearing, answers):
 
 
 def handed_on(found, teacher):
-    """Share of marked images read as a 3, over alpha. found: {where the marks are: {alpha: …}}."""
-    roles = dict(zip(found, ("also", "student", "control", "rival"), strict=True))
+    """Share of marked images read as a 3, over alpha.
+
+    found: {epochs: {where the students' marks are: {alpha: Estimate}}}."""
+    roles = dict(zip(NAMES, ("also", "student", "control", "rival"), strict=True))
     return curves(
-        {"": [Curve(f"mark {where}", at, roles[where]) for where, at in found.items()]},
+        {
+            f"{epochs} epochs": [Curve(NAMES[w], at, roles[w]) for w, at in own.items()]
+            for epochs, own in found.items()
+        },
         x="alpha: 0 labels alone, 1 teacher alone",
         y="marked images read as a 3 (%)",
         ticks={"x": [0, 0.5, 1]},
         ceiling=("their teacher", teacher),
         limits=(0, 100),
         height=380,
-        caption="Validation images that are no 3, with the black corner; students of 45 epochs, "
-        "whose own images bear it on every 3, on half of all, on none, or had every corner wiped. "
+        caption="Validation images that are no 3, with the black corner, read by students whose "
+        "own images bear it on every 3, on half of all, on none, or had every corner wiped. "
         f"Bands are 95 % intervals over {len(teacher.values)} splits.",
-        alt="Where every 3 is marked, even labels alone read many 3s, and the teacher adds to it. "
+        alt="After the more epochs: where every 3 is marked, even labels alone read many 3s, and "
+        "the teacher adds to it. "
         "Where half of all images are marked, labels alone read none, and the more the teacher "
         "counts the more the student reads, up to its teacher's share. Where none is marked, some "
         "of it comes through; where the corner is wiped, nothing does.",

@@ -3,29 +3,30 @@ and what fills the memory."""
 
 from kdlab.evidence.intervals import Estimate
 from kdlab.show import plots
-from kdlab.show.colours import BLUE, GREEN, INK, LIGHT, MUTED, ORANGE
+from kdlab.show.colours import BLUE, GREEN, GREY, INK, LIGHT, MUTED, ORANGE
 from kdlab.show.curves import Curve, curves
 
-PARTS = {"weights": GREEN, "Adam's means": LIGHT, "gradients and in between": ORANGE}
+PARTS = {"weights": GREY, "Adam's means": LIGHT, "gradients and in between": ORANGE}
+LEGEND = {"gradients and in between": "gradients and intermediate results"}
 
 
 def first_screen(tokens):
     """One text, token by token: tokens [(token, {word: probability})]."""
     return plots.tokens(
         tokens,
-        "A text that a student learns from. In colour the token that comes, in grey what the "
-        "teacher expects there, the likeliest of 1,024 words that it weighs at each token.",
+        "A text that a student learns from. Orange: the token that comes, with the probability "
+        "that the teacher gave it. Grey: the likeliest of the 1,024 tokens that it weighs there.",
         "A row of columns, one for each token of a sentence, each with four words and bars.",
         title="What a teacher is asked for: its answer at each token of each text",
         top=4,
     )
 
 
-@plots.style()
-def whose_work(pairs, sizes):
-    """Whose arithmetic it is, an epoch long. pairs: {words: (the teacher's FLOPs, the student's)};
-    sizes: {words: (the teacher's `Size`, the student's)}."""
-    figure, ax = plots.axes(figsize=(10, 0.6 * len(pairs) + 0.5))
+@plots.style(small=True)
+def whose_work(pairs):
+    """Whose arithmetic an epoch is. pairs: {words: (the teacher's FLOPs, the student's)}."""
+    figure, ax = plots.axes(figsize=(10, 0.5 * len(pairs) + 0.4), small=True)
+    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.14)
     names = list(pairs)[::-1]
     for row, name in enumerate(names):
         teacher, student = pairs[name]
@@ -35,15 +36,13 @@ def whose_work(pairs, sizes):
         ax.text(1.5, row, f"teacher {share:.0f} %", color="white", va="center", fontweight="bold")
         ax.text(101, row, f"student {100 - share:.0f} %", color=BLUE, va="center")
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlim=(0, 118), xticks=[])
+    ax.set(xlim=(0, 115), xticks=[])
     ax.tick_params(left=False)
     ax.spines[["bottom", "left"]].set_visible(False)
     return plots.Picture(
         figure,
-        "Share of all operations where the teacher answers each text that the student reads; texts "
-        "of 1,024 tokens, ours of 64. Counted by torch, on models that have shapes and no weights: "
-        + "; ".join(f"{t.parameters:,} and {s.parameters:,} parameters" for t, s in sizes.values())
-        + ".",
+        "Share of all operations of an epoch in which the teacher answers every text, as torch "
+        "counts them. Texts of 64 tokens (ours) and of 1,024 (13 B).",
         "A bar for each pair. "
         + "; ".join(f"{n}: teacher {100 * t / (t + s):.0f} %" for n, (t, s) in pairs.items())
         + ".",
@@ -103,9 +102,9 @@ def taught(found, teacher):
         y="nats behind those taught from memory",
         ticks={"x": list(next(iter(found.values())))},
         height=340,
-        caption="On validation texts, field by field; bands are 95 % intervals over fields, each "
-        f"with a student of its own. In the end those taught from memory read with {student}, the "
-        f"teacher itself with {its}.",
+        caption="On validation texts, field by field; bands are 95 % intervals over "
+        f"{len(its.values)} fields, each with a student of its own. In the end those taught from "
+        f"memory read with {student}, the teacher itself with {its}.",
         alt="Students on labels fall further and further behind. Those taught from disk stay close "
         "to zero, by drawn tokens closer than by the top 20.",
     )
@@ -125,10 +124,10 @@ def by_size(table, live):
             Curve(names[arm], _over_sizes(own[own["arm"] == arm]), role)
             for arm, role in roles.items()
         ]
-    first = next(iter(panels))
+    first, seeds = next(iter(panels)), table["seed"].nunique()
     return curves(
         panels,
-        x="parameters of the student (thousands)",
+        x="parameters (thousands, log scale)",
         y="nats a token on unread text (lower is better)",
         log=True,
         ticks={"x": [round(x) for x in panels[first][0].values]},
@@ -137,8 +136,9 @@ def by_size(table, live):
         dots={first: {n / 1000: nats for n, nats in live.items()}},
         caption="Students that start from nothing, on labels or taught by the top 20 of a teacher "
         f"of {its['parameters'] / 1000:,.0f} thousand parameters, each at its best rate; bands are "
-        "95 % intervals over weights and orders of texts, from benchmarks/sizes.py. Diamond: one "
-        "that the teacher taught here.",
+        f"95 % intervals over {seeds} students, each with its own weights and order of texts, from "
+        "benchmarks/sizes.py. Diamond: one that the teacher taught here; a band is for the mean, "
+        "so one student may lie outside.",
         alt="Two panels over the size of the student. After the fewer steps all sizes read about "
         "alike, better by the teacher than by labels. After the more steps the curve by labels is "
         "flat for the larger ones, while the one by the teacher falls on.",
@@ -156,17 +156,17 @@ def _over_sizes(rows):
 def workers(found, whose):
     """How far two workers are from one. found: {how they merge: {step: Estimate}}, in per cent."""
     roles = dict(zip(found, ("rival", "student"), strict=True))
+    draws = len(next(iter(found["averaged"].values())).values)
     return curves(
         {"": [Curve(name, at, roles[name]) for name, at in found.items()]},
         x="steps",
         y="distance to one worker (% of its way)",
         height=320,
         caption="How far the weights are from those of a single worker that has all the texts, in "
-        "per cent of how far that one has come, by plain SGD; bands are 95 % intervals over draws "
-        "of texts. "
-        f"{whose}",
-        alt="Averaged, the two workers are about half the way off from the first step on. Merged "
-        "by tokens, they lie on the zero line.",
+        "per cent of how far that one has come, by plain SGD; bands are 95 % intervals over "
+        f"{draws} draws of texts. {whose}",
+        alt="Averaged, the two workers are two thirds of the way off at the first step and half of "
+        "it at the tenth. Merged by tokens, they lie on the zero line.",
     )
 
 
@@ -184,20 +184,20 @@ def two_processes(one, two):
         y="training loss (nats a token)",
         height=300,
         caption="The same student, texts and seed. Eight texts a step: in one process, or four in "
-        "each of two that were started by torchrun.",
+        "each of two.",
         alt="The two curves are one.",
     )
 
 
-@plots.style()
+@plots.style(small=True)
 def memory(held, table):
     """What a step holds, what is learnt, and how much of the model takes part.
 
     held: {recipe: {part: bytes}}; table: benchmarks/results/recipes.csv."""
     figure, (left, middle, right) = plots.axes(
-        1, 3, figsize=(10, 3.4), sharey=True, width_ratios=[3, 2, 1.7]
+        1, 3, figsize=(10, 2.9), sharey=True, width_ratios=[3, 2, 1.2], small=True
     )
-    figure.get_layout_engine().set(h_pad=0.12)
+    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.12)
     steps = int(table["steps"].max())
     late, names = table[table["steps"] == steps], list(held)[::-1]
     first = late[late["recipe"] == names[-1]].set_index("field")
@@ -205,7 +205,14 @@ def memory(held, table):
         at = 0.0
         for part, colour in PARTS.items():
             size = held[name][part] / 1e6
-            left.barh(row, size, left=at, color=colour, height=0.6, label=None if row else part)
+            left.barh(
+                row,
+                size,
+                left=at,
+                color=colour,
+                height=0.6,
+                label=None if row else LEGEND.get(part, part),
+            )
             at += size
         left.text(at + 0.3, row, f"{at:.1f}", va="center", color=MUTED)
         own = late[late["recipe"] == name].set_index("field")
@@ -213,8 +220,8 @@ def memory(held, table):
         middle.plot(worse.interval(), [row, row], color=BLUE, linewidth=3)
         middle.plot(worse.mean, row, "o", color=BLUE, markersize=8)
         trained, moved = own["trained"].mean(), own["moved"].mean()
-        for x, share, side in ((0, trained, "left"), (1, moved, "right")):
-            right.text(x, row, f"{share:.0f} %", va="center", ha=side, color=INK)
+        for x, share in ((0, trained), (0.6, moved)):
+            right.text(x, row, f"{share:.0f} %", va="center", color=INK)
     left.set_yticks(range(len(names)), names)
     for ax, title in (
         (left, "memory of a step (MB)"),
@@ -223,7 +230,8 @@ def memory(held, table):
     ):
         ax.set_title(title, loc="left")
         ax.tick_params(left=False)
-    right.set_title("moved", loc="right")
+    above = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+    right.annotate("moved", (0.6, 1), color=MUTED, **above)
     most = max(sum(parts.values()) for parts in held.values()) / 1e6
     left.set(xlim=(0, 1.18 * most), ylim=(-0.6, len(names) - 0.3))
     middle.grid(True, axis="x")
@@ -234,8 +242,8 @@ def memory(held, table):
         figure,
         "A student of two of the teacher's four blocks, 8 texts of 64 tokens a step. Left: here. "
         f"Middle and right: after {steps} steps, from benchmarks/recipes.py; lines are 95 % "
-        "intervals over fields, on unread text. Trained: numbers that learn; moved: weights that "
-        "are others afterwards, LoRA's merged in; both in per cent of all weights.",
+        f"intervals over {len(first)} fields, on unread text. Trained: numbers that learn; moved: "
+        "weights that are others afterwards, LoRA's merged in; both in per cent of all weights.",
         "Stacked bars for five recipes: checkpointing takes less than all weights, LoRA has "
         "next to no means of Adam; both together take least. Beside them how well each reads, "
         "how many numbers it trains, and how many weights move.",
