@@ -292,17 +292,26 @@ def test_the_ledger_shows_first_what_did_not_always_hold(tmp_path):
     where = ',"CPU, 2 threads",x86_64,2\n'
     table.write_text(
         f"{head}00_a,always,20,20,5.0,3.1,{where}01_b,a|b *c*,19,20,4.0,1.0,{where}"
-        f"02_c,seldom,3,20,0.5,-2.0,60 epochs (17),{where[1:]}",
+        f"02_c,seldom,3,20,0.5,-2.0,60 epochs (17),{where[1:]}03_t,off a table,0,0,,,{where}",
         encoding="utf-8",
     )
-    page = gallery.ledger(table, ["00_a", "01_b", "02_c", "03_d"])
+    page = gallery.ledger(table, ["00_a", "01_b", "02_c", "03_t", "04_d"])
     order = ["Not always: 2 of 3", "| seldom | 3 of 20 | 0.5 | -2.0 | 60 epochs (17) |"]
-    order += [r"a\|b \*c\*", "In every run: 1 of 3", "| always |", "Not repeated yet", "[03]"]
+    order += [
+        r"a\|b \*c\*",
+        "In every run: 1 of 3",
+        "| always |",
+        "Read off a table",
+        "- [03]",
+        "off a table",
+    ]
+    order += ["Not repeated yet", "[04]"]
     places = [page.index(part) for part in order]
     assert places == sorted(places) and "CPU, 2 threads, x86_64, torch 2" in page
     table.write_text(f"{head}00_a,always,20,20,5.0,3.1,{where}", encoding="utf-8")
     page = gallery.ledger(table, ["00_a"])
     assert "Not always: 0 of 1\n\nNone." in page and "Not repeated yet" not in page
+    assert "Read off a table" not in page
 
 
 def test_every_row_of_the_committed_ledger_is_on_its_page():
@@ -310,7 +319,7 @@ def test_every_row_of_the_committed_ledger_is_on_its_page():
         ROOT / "benchmarks/results/claims.csv", [p.stem for p in LESSONS.values()]
     )
     rows = text("benchmarks/results/claims.csv").splitlines()[1:]
-    assert page.count("\n| [") == len(rows)
+    assert page.count("\n| [") + page.count("\n- [") == len(rows)
 
 
 # --- citation and licences ---

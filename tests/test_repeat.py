@@ -39,17 +39,19 @@ def test_every_run_draws_its_own_splits_and_the_table_counts_them(tmp_path):
     same = re.findall("not counted, it is the same in every run: (.*)", said)
     assert same == ["off a table", "far off, and off a table"]
     rows = pd.read_csv(table, keep_default_na=False)
-    lesson_rows = ['always, "surely"', "equal to the last digit", "never at 60 epochs"]
+    lesson_rows = ['always, "surely"', *same, "equal to the last digit", "never at 60 epochs"]
     assert rows["sentence"].tolist() == ["stays", *lesson_rows]
-    assert rows["lesson"].tolist() == ["01_other"] + ["02_lesson"] * 3
-    _, sure, equal, flips = (row for _, row in rows.iterrows())
-    assert (equal["held"], equal["of"], equal["least_margin"]) == (2, 2, 99)
+    assert rows["lesson"].tolist() == ["01_other"] + ["02_lesson"] * 5
+    _, sure, one, two, equal, flips = (row for _, row in rows.iterrows())
+    for row in (one, two):
+        assert (row["held"], row["of"], row["mean_margin"], row["flips"]) == (0, 0, "", "")
+    assert (equal["held"], equal["of"], float(equal["least_margin"])) == (2, 2, 99)
     error = stats.sem([-1, 0, 0, 1])
     assert (sure["held"], sure["of"], sure["flips"]) == (2, 2, "")
-    assert sure["mean_margin"] == pytest.approx(3.5 / error, abs=0.05)
-    assert sure["least_margin"] == pytest.approx(3 / error, abs=0.05)
+    assert float(sure["mean_margin"]) == pytest.approx(3.5 / error, abs=0.05)
+    assert float(sure["least_margin"]) == pytest.approx(3 / error, abs=0.05)
     assert (flips["held"], flips["of"], flips["flips"]) == (0, 2, "60 epochs (2)")
-    assert flips["least_margin"] == 0 and sure["machine"] and sure["torch"]
+    assert float(flips["least_margin"]) == 0 and sure["machine"] and sure["torch"]
     assert lesson.read_bytes() == before
     here = ["02_lesson.ipynb", "claims.csv", "runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == here

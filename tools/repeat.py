@@ -2,7 +2,8 @@
 
 Runs the lesson's code again and again, each time in a fresh kernel with KDLAB_REPEAT=1, 2, …, which
 draws other splits, teachers and students by the same code, and counts for every claim how often it
-held. The rows of the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
+held. A claim read off a committed table is the same in every run: its row says 0 of 0. The rows of
+the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
 a cell that stops leaves the table as it was. Finished runs are kept in build/repeats, so that an
 interrupted call goes on from there, until the lesson's code or the package changes; beside each
 lies what its cells printed. Afterwards `make execute` puts the rows on the cards."""
@@ -86,6 +87,7 @@ def summed(lesson, frame):
     for sentence, claim in frame.groupby("sentence", sort=False):
         if not drawn_anew(claim):
             print(f"  not counted, it is the same in every run: {sentence}")
+            rows.append({"lesson": lesson, "sentence": sentence, "held": 0, "of": 0})
             continue
         runs = claim.groupby("run").agg(held=("held", "all"), margin=("margin", "min"))
         failed = claim[~claim["held"] & (claim["budget"] != "")].groupby("budget", sort=False)
@@ -157,7 +159,7 @@ def main(arguments=None):
             return f"{path.name}: claims nothing"
         rows = [row | where for row in summed(path.stem, frame)]
         replace(asked.ledger, path.stem, rows)
-        for row in rows:
+        for row in filter(lambda row: row["of"], rows):
             print(
                 f"  {row['held']:>3} of {row['of']}  margin {row['mean_margin']:>6}, at the least "
                 f"{row['least_margin']:>6}  {row['sentence']}"

@@ -131,7 +131,10 @@ def _how_sure(claim: Claim):
         claim.units,
         f"{asked}." if "" in claim.budgets else f"{asked}, at every budget.",
     ]
-    if row := record(claim.sentence):
+    row = record(claim.sentence)
+    if row and not int(row["of"]):
+        lines.append("It is read off a committed table, the same in every run: not repeated.")
+    elif row:
         flips = f" It flipped at: {row['flips']}." if row["flips"] else ""
         lines.append(
             f"On fresh splits, teachers and seeds it held {row['held']} times of {row['of']}; "
