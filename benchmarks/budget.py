@@ -1,24 +1,25 @@
-"""Is the budget right? Seconds that kdlab.budget foresees beside seconds that a step takes.
+"""Is the budget right? Seconds that kdlab.budget foresees beside seconds that a run takes.
 
-    python benchmarks/budget.py [--steps 6] [--rounds 5]
+    python benchmarks/budget.py [--rounds 3]
 
-Three pairs of Llamas with random weights, of 1, 6 and 20 million parameters the student; a step is
-8 texts of 128 tokens. `kdlab.evidence.budget.plan` foresees each run from FLOPs and from what the
-machine reaches (FLOPs a second), which is measured by a student that trains on labels: once for
-all, by that of the middle pair, and for each pair by its own student.
+Three pairs of Llamas with random weights, of 1, 5 and 18 million parameters the student. What the
+machine reaches is measured with each pair, on 8 texts of 128 tokens: the student trains on labels,
+the teacher reads, the student writes 16 tokens. From that `kdlab.budget.plan` foresees runs on
+8 texts of 256 tokens, each of its four ways:
 
-    labels    the student trains on labels
-    asked     it trains on what its teacher says of each text
-    reading   the teacher alone reads the texts, as it does once for a cache
+    labels alone          the student trains on labels
+    teacher asked anew    it trains on what its teacher says of each text
+    teacher on disk       the teacher's 128 likeliest tokens are kept, and learnt in three epochs
+    on-policy             the student writes the texts, the teacher reads them, the student trains
 
-The runs take turns, the median of the rounds. Writes results/budget.csv: measured seconds a step,
-and their ratio to those foreseen, by one rate for all sizes and by the pair's own; rows of this
-hardware."""
+The runs take turns, the median of the rounds. Writes results/budget.csv: seconds foreseen and
+measured, their ratio, and what was reached; rows of this hardware."""
 
 import kdlab as kd  # first: it sets how torch's threads wait
 
 import argparse
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,20 +28,19 @@ import transformers
 from table import hardware, write
 
 RESULTS = Path(__file__).parent / "results" / "budget.csv"
-TEXTS, LENGTH, VOCABULARY = 8, 128, 4096
+TEXTS, LENGTH, VOCABULARY, K, EPOCHS = 8, 256, 4096, 128, 3
+PROBE, WRITTEN = 128, 16  # tokens of a text, and written, where the machine is measured
 PAIRS = {  # (width, blocks) of teacher and student
     "small": ((256, 6), (128, 3)),
     "middle": ((512, 8), (256, 5)),
     "large": ((768, 12), (512, 5)),
 }
-MIDDLE = "middle"
 
 
 def options(line=None):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", nargs="+", choices=list(PAIRS), default=list(PAIRS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(line)
@@ -61,88 +61,118 @@ def llama(width, blocks):
     return transformers.LlamaForCausalLM(config)
 
 
-def runs(teacher, student, device):
-    """{name: a function that takes one step}."""
-    ids = torch.randint(VOCABULARY, (TEXTS, LENGTH), device=device)
-    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
-    soft = kd.TokenLoss(alpha=1.0)
+class Pair:
+    """A teacher and a student, and what they do with texts, ids (8, L)."""
 
-    def read():
+    def __init__(self, teacher, student, device):
+        self.teacher, self.student = (llama(*shape).to(device) for shape in (teacher, student))
+        self.teacher.eval(), self.student.train()
+        self.optimiser = torch.optim.AdamW(self.student.parameters(), lr=1e-4, fused=True)
+        self.soft, self.kept = kd.TokenLoss(alpha=1.0), kd.TopKLoss(alpha=1.0)
+        self.device = device
+
+    def texts(self, length):
+        return torch.randint(VOCABULARY, (TEXTS, length), device=self.device)
+
+    def train(self, ids, loss):
+        self.optimiser.zero_grad()
+        loss(*kd.next_token(self.student(ids).logits, ids)).backward()
+        self.optimiser.step()
+
+    def labels(self, ids):
+        self.train(
+            ids, lambda z, y: torch.nn.functional.cross_entropy(z.flatten(0, 1), y.flatten())
+        )
+
+    def read(self, ids):
         with torch.no_grad():
-            return teacher(ids).logits
+            return self.teacher(ids).logits
 
-    def train(loss):
-        optimiser.zero_grad()
-        loss(*kd.next_token(student(ids).logits, ids)).backward()
-        optimiser.step()
+    def asked(self, ids):
+        its = self.read(ids)[:, :-1]
+        self.train(ids, lambda z, y: self.soft(z, its, y))
 
-    def labels(logits, wanted):
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+    def on_disk(self, ids):
+        rows = [{"id": i, "input_ids": row} for i, row in enumerate(ids.tolist())]
+        with tempfile.TemporaryDirectory() as folder:
+            signals = kd.signals.from_teacher(Path(folder, "kept"), self.teacher, rows, k=K)
+            collate = kd.SignalCollator(signals)
+            for _ in range(EPOCHS):
+                its = kd.signals.unpacked(collate(rows)["teacher_logits"][:, :-1].to(ids.device))
+                self.train(ids, lambda z, y, its=its: self.kept(z, its, y))
 
-    def asked():
-        its = read()[:, :-1]
-        train(lambda logits, wanted: soft(logits, its, wanted))
+    def written(self, prompts, count):
+        return kd.completions(self.student, prompts, count, eos=(), batch=TEXTS)["input_ids"]
 
-    return {"labels": lambda: train(labels), "asked": asked, "reading": read}
+    def on_policy(self, ids):
+        self.asked(self.written(ids[:, :1], ids.shape[1] - 1))
 
 
-def seconds(step, count, device):
-    """Seconds a step, over so many."""
+def seconds(function, *given):
+    """Seconds that a call takes."""
     began = time.perf_counter()
-    for _ in range(count):
-        step()
-    if device.type == "cuda":
+    function(*given)
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (time.perf_counter() - began) / count
+    return time.perf_counter() - began
 
 
-def reached(student, took):
-    """FLOPs a second of a student that trains on labels."""
-    return 3 * kd.budget.size_of(student, LENGTH).forward * TEXTS * LENGTH / took
+def medians(functions, rounds):
+    """{name: median seconds} of functions that take turns; {name: (function, *arguments)}."""
+    for function, *given in functions.values():
+        function(*given)  # the first call pays for what later ones find ready
+    took = [{name: seconds(*call) for name, call in functions.items()} for _ in range(rounds)]
+    return {name: statistics.median(one[name] for one in took) for name in functions}
 
 
-def foreseen(teacher, student, rate):
-    """{run: seconds} of a step, by the plan for its tokens."""
-    machine = kd.budget.Machine(rate=rate)
-    table = kd.budget.plan(teacher, student, TEXTS * LENGTH, machine=machine, length=LENGTH)
-    hours = table["hours"]
-    found = {"labels": hours["labels alone"], "asked": hours["teacher asked anew"]}
-    found["reading"] = found["asked"] - found["labels"]
-    return {name: 3600 * value for name, value in found.items()}
+def reached(pair, rounds):
+    """The `Machine` as this pair finds it, on short texts."""
+    ids = pair.texts(PROBE)
+    probes = {"labels": (pair.labels, ids), "read": (pair.read, ids)}
+    probes["written"] = (pair.written, ids[:, :1], WRITTEN)
+    took = medians(probes, 2 * rounds)
+    teacher, student = (
+        kd.budget.size_of(model, PROBE).forward for model in (pair.teacher, pair.student)
+    )
+    rate = 3 * student * ids.numel() / took["labels"]
+    step = took["written"] / WRITTEN - TEXTS * student / rate
+    return kd.budget.Machine(
+        rate=rate, reading=teacher * ids.numel() / took["read"], start=max(step, 0.0)
+    )
+
+
+def foreseen(pair, machine):
+    """{way: seconds} for the texts that are measured."""
+    models = pair.teacher, pair.student
+    how = {"k": K, "machine": machine, "length": LENGTH, "batch": TEXTS}
+    once, often = (
+        kd.budget.plan(*models, TEXTS * LENGTH, epochs=epochs, **how)["hours"] * 3600
+        for epochs in (1, EPOCHS)
+    )
+    return once.to_dict() | {"teacher on disk": often["teacher on disk"]}
 
 
 def main(line=None):
     """Measure, and write the table."""
-    asked = options(line)
+    asked, found = options(line), []
     lab = kd.setup(seed=0)
-    pairs = {
-        name: [llama(*shape).to(lab.device) for shape in PAIRS[name]]
-        for name in dict.fromkeys([MIDDLE, *asked.pairs])
-    }
-    every = {
-        (name, run): step
-        for name, pair in pairs.items()
-        for run, step in runs(pair[0].eval(), pair[1].train(), lab.device).items()
-    }
-    took = {key: [] for key in every}
-    for step in every.values():
-        seconds(step, 1, lab.device)  # the first call pays for what later ones find ready
-    for _ in range(asked.rounds):
-        for key, step in every.items():
-            took[key].append(seconds(step, asked.steps, lab.device))
-    measured = {key: statistics.median(values) for key, values in took.items()}
-    rates = {name: reached(pair[1], measured[name, "labels"]) for name, pair in pairs.items()}
-    found = []
     for name in asked.pairs:
-        teacher, student = pairs[name]
-        own = foreseen(teacher, student, rates[name])
-        for run, expected in foreseen(teacher, student, rates[MIDDLE]).items():
-            row = {"pair": name, "run": run, "teacher": teacher.num_parameters()}
-            row |= {"student": student.num_parameters(), "foreseen_s": f"{expected:.3g}"}
-            row |= {"measured_s": f"{measured[name, run]:.3g}"}
-            row["measured/foreseen"] = f"{measured[name, run] / expected:.2f}"
-            row["by_own_rate"] = f"{measured[name, run] / own[run]:.2f}"
-            found.append(row | {"gflop_s": round(rates[name] / 1e9)} | hardware(lab))
+        pair = Pair(*PAIRS[name], lab.device)
+        machine, ids = reached(pair, asked.rounds), pair.texts(LENGTH)
+        expected = foreseen(pair, machine)
+        ways = dict(
+            zip(expected, (pair.labels, pair.asked, pair.on_disk, pair.on_policy), strict=True)
+        )
+        took = medians({way: (function, ids) for way, function in ways.items()}, asked.rounds)
+        for way, measured in took.items():
+            row = {"pair": name, "way": way, "teacher": pair.teacher.num_parameters()}
+            row |= {"student": pair.student.num_parameters()}
+            row |= {"foreseen_s": f"{expected[way]:.3g}", "measured_s": f"{measured:.3g}"}
+            row["measured/foreseen"] = f"{measured / expected[way]:.2f}"
+            row |= {"gflop_s": round(machine.rate / 1e9), "reading": round(machine.reading / 1e9)}
+            row["start_ms"] = f"{1000 * machine.start:.1f}"
+            found.append(row | hardware(lab))
+            print(row)
     write(asked.out, found)
 
 

@@ -302,8 +302,7 @@ def test_the_ledger_shows_first_what_did_not_always_hold(tmp_path):
         "In every run: 1 of 3",
         "| always |",
         "Read off a table",
-        "- [03]",
-        "off a table",
+        "- [03](../notebooks/03_t.ipynb) off a table",
     ]
     order += ["Not repeated yet", "[04]"]
     places = [page.index(part) for part in order]

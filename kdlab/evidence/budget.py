@@ -58,18 +58,27 @@ class Machine:
 
     rate: FLOPs a second in training, reached and not promised: for large models some 40 % of what
     is printed on the box. bandwidth: bytes a second from its memory, which bounds how fast a model
-    writes. price: dollars an hour. Several cards: the sum of each.
+    writes. price: dollars an hour. reading: FLOPs a second of a teacher that reads, where they are
+    others: a wide model reaches more of a machine than a thin one (None: as rate). start: seconds
+    that every step of writing takes besides, of which small models have most. Several cards: the
+    sum of each.
 
-    >>> Machine(rate=4e14, bandwidth=3e12, price=3.0)  # an H100, roughly
-    Machine(rate=400000000000000.0, bandwidth=3000000000000.0, price=3.0)
+    >>> machine = Machine(rate=4e14, bandwidth=3e12, price=3.0)  # an H100, roughly
+    >>> machine.reading is None, machine.start
+    (True, 0.0)
     """
 
     rate: float
     bandwidth: float = math.inf
     price: float = math.nan
+    reading: float | None = None
+    start: float = 0.0
 
     def __post_init__(self):
         number("Machine", "rate", self.rate, above=0)
+        if self.reading is not None:
+            number("Machine", "reading", self.reading, above=0)
+        number("Machine", "start", self.start, low=0)
         if not isinstance(self.bandwidth, numbers.Real) or not self.bandwidth > 0:
             raise ValueError(f"Machine: bandwidth must be above 0, got {self.bandwidth!r}")
         if not isinstance(self.price, numbers.Real) or self.price < 0:
@@ -198,8 +207,9 @@ def plan(
         teacher_flops  reading: a forward pass
         student_flops  training: three of them, as the backward pass takes two
         written_flops  writing, on-policy alone
-        hours          FLOPs by the machine's rate; writing by its bandwidth where that is slower:
-                       a token reads the weights once for all texts, and each text's keys and values
+        hours          FLOPs by the machine's rates; writing by its bandwidth where that is slower:
+                       a token reads the weights once for all texts, and each text's keys and
+                       values; and what a step of writing takes to start
         dollars        hours times the price
         disk           bytes of the kept answers
         memory         bytes: 16 a parameter of the student (weights, gradients, Adam, in float32),
@@ -207,7 +217,7 @@ def plan(
                        follows the other; activations and logits come on top
 
     Leaves out what recomputing activations adds (a third of the student's part), evaluation,
-    loading, what starting each step of writing takes, and waiting for one another. A forward pass
+    loading, and waiting for one another. A forward pass
     counts attention whole, also what a causal mask hides. Kaplan and others (2020) count 2 FLOPs a
     parameter and token, without attention.
 
@@ -249,9 +259,10 @@ def _hours(found, student, tokens, machine, length, batch):
     """Hours of each way: what is computed by the rate, what is written by what is slower."""
     if machine is None:
         return math.nan
-    computed = (found["teacher_flops"] + found["student_flops"]) / machine.rate
+    reading = machine.reading or machine.rate
+    computed = found["teacher_flops"] / reading + found["student_flops"] / machine.rate
     # a step writes a token of each text: the weights once, and what each has behind it, half a text
     moved = HALF * student.parameters + batch * student.kept * length / 2
-    step = max(moved / machine.bandwidth, batch * student.forward / machine.rate)
+    step = max(moved / machine.bandwidth, batch * student.forward / machine.rate) + machine.start
     writing = (found["written_flops"] > 0) * tokens / batch * step
     return (computed + writing) / HOUR

@@ -108,6 +108,18 @@ def test_writing_waits_for_the_memory_where_that_is_slower():
     assert writing(math.inf) == pytest.approx(3.6e6 * 2.4e4 / 1e9 / 3600)
 
 
+def test_a_teacher_reads_at_its_own_rate_and_a_step_of_writing_has_a_start():
+    plain = kd.budget.plan(BIG, SMALL, 3.6e6, machine=Machine(rate=1e9))["hours"]
+    machine = Machine(rate=1e9, reading=4e9, start=0.01)
+    hours = kd.budget.plan(BIG, SMALL, 3.6e6, machine=machine, batch=10)["hours"]
+    saved = 3.6e6 * 2e6 * (1 / 1e9 - 1 / 4e9) / 3600
+    assert hours["labels alone"] == plain["labels alone"]
+    for way in ("teacher asked anew", "teacher on disk"):
+        assert hours[way] == pytest.approx(plain[way] - saved)
+    started = 3.6e6 / 10 * 0.01 / 3600
+    assert hours["on-policy"] == pytest.approx(plain["on-policy"] - saved + started)
+
+
 def test_bytes_are_those_of_a_cache(tmp_path):
     """All files of a cache, within a tenth of what was counted beforehand."""
     teacher, tokenizer = kd.language_model("docs_lm")
@@ -137,6 +149,8 @@ BAD = {
     "length": (lambda: kd.budget.size_of("120M", 0), ValueError, "size_of: length must be"),
     "rate": (lambda: Machine(0), ValueError, "Machine: rate must be a finite number above 0"),
     "bandwidth": (lambda: Machine(1.0, -1.0), ValueError, "Machine: bandwidth must be above 0"),
+    "reading": (lambda: Machine(1.0, reading=0), ValueError, "Machine: reading must be a finite"),
+    "start": (lambda: Machine(1.0, start=-1.0), ValueError, "Machine: start must be"),
     "price": (lambda: Machine(1.0, price=-1.0), ValueError, "Machine: price must be at least 0"),
     "tokens": (lambda: kd.budget.plan(BIG, SMALL, 0), ValueError, "plan: tokens must be"),
     "epochs": (lambda: kd.budget.plan(BIG, SMALL, 1, 0), ValueError, "plan: epochs must be"),
