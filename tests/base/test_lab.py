@@ -96,6 +96,33 @@ def test_a_bad_scale_is_named(monkeypatch):
         setup()
 
 
+@pytest.fixture
+def teacher(monkeypatch):
+    """KDLAB_LM is set to what the function is given, setup called → KDLAB_STUDENT."""
+    monkeypatch.setattr(lab, "named", None)
+    for name in ("KDLAB_LM", "KDLAB_STUDENT"):
+        monkeypatch.setenv(name, "")  # so that they are put back
+
+    def found(name):
+        os.environ["KDLAB_LM"] = name
+        setup()
+        return os.environ.get("KDLAB_STUDENT")
+
+    return found
+
+
+def test_a_teacher_by_name_without_a_student_teaches_its_own_half(teacher):
+    assert teacher("owner/name") == "half of owner/name"
+    assert teacher("another") == "half of another"  # changed in a running notebook
+    for own in ("docs_lm", ""):
+        assert teacher(own) is None  # the course's own student reads as this teacher does
+
+
+def test_a_student_by_name_stays(teacher, monkeypatch):
+    monkeypatch.setenv("KDLAB_STUDENT", "owner/small")
+    assert teacher("owner/name") == teacher("") == "owner/small"
+
+
 def test_omp_waits_passively_before_torch_is_loaded():
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
     source = (

@@ -3,6 +3,7 @@ leads."""
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -169,6 +170,25 @@ def test_a_bare_name_loads_the_courses_own_model_from_anywhere(places, kind):
     model, tokenizer = language_model(kind("docs_base"))
     assert model.num_parameters() == 104_688 and not model.training and tokenizer.vocab_size == 1024
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_half_of_a_model_is_its_every_second_block_and_is_said(places, capsys):
+    teacher, tokenizer = language_model("docs_lm", dtype=torch.bfloat16)
+    student, same = language_model("half of docs_lm", dtype=torch.bfloat16)
+    assert capsys.readouterr().out == "The student: every second block of docs_lm, 2 of 4.\n"
+    assert same.get_vocab() == tokenizer.get_vocab() and not student.training
+    theirs = dict(teacher.named_parameters())
+    for name, weights in student.named_parameters():
+        if found := re.match(r"model\.layers\.(\d)\.", name):
+            name = name.replace(found[0], f"model.layers.{2 * int(found[1])}.")
+        assert torch.equal(weights, theirs[name]) and weights.dtype == torch.bfloat16
+    with pytest.raises(FileNotFoundError, match="can't find the model 'nonsense'"):
+        language_model("half of nonsense")
+
+
+def test_a_directory_that_is_called_half_of_something_is_that_directory(places):
+    shutil.copytree(TEACHERS / "docs_base", places[0] / "half of docs_lm")
+    assert language_model("half of docs_lm")[0].num_parameters() == 104_688
 
 
 @pytest.mark.parametrize("load", [language_model, text_classifier])
