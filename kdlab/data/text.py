@@ -291,7 +291,9 @@ def windows(tokenizer: Any, texts: Sequence[str], length: int = 128) -> Tensor:
     if not isinstance(length, int) or length < 1:
         raise ValueError(f"windows: length must be a whole number of at least 1, got {length!r}")
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if len(texts) else []
+    # not verbose: a text longer than the model reads is cut below, and no reason for a warning
+    how = {"add_special_tokens": False, "verbose": False}
+    rows = tokenizer(list(texts), **how)["input_ids"] if len(texts) else []
     found = [i for ids in rows for i in [*start, *ids]]
     if len(found) < length:
         raise ValueError(f"windows: texts must hold at least {length} tokens, got {len(found)}")

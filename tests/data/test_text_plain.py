@@ -104,7 +104,7 @@ def letters(bos=None):
     """A tokenizer of one id a letter, a is 1; it would add a 99 to the end if asked for special
     tokens."""
 
-    def tokenize(texts, add_special_tokens=True):
+    def tokenize(texts, add_special_tokens=True, verbose=True):
         return {"input_ids": [[ord(c) - 96 for c in t] + [99] * add_special_tokens for t in texts]}
 
     class Letters(SimpleNamespace):
@@ -152,6 +152,13 @@ def test_windows_are_what_the_models_were_trained_on():
 def test_windows_say_what_does_not_fit(texts, length, error, words):
     with pytest.raises(error, match=f"^windows: {words}"):
         windows(letters(0), texts, length)
+
+
+def test_windows_of_a_text_longer_than_the_model_reads_warn_of_nothing(capfd):
+    tokenizer = language_model("docs_base")[1]
+    tokenizer.model_max_length = 8
+    windows(tokenizer, ["Return the sum of all the numbers in a list of numbers."] * 3, length=16)
+    assert "sequence length is longer" not in "".join(capfd.readouterr())
 
 
 def table(name, tmp_path, **splits):
