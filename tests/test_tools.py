@@ -159,6 +159,17 @@ def test_network_block(flags):
     assert run(TOOLS / "offline.py", *flags, sys.executable, "-c", "raise SystemExit(7)")[0] == 7
 
 
+def test_what_a_reader_named_for_the_lessons_changes_no_output():
+    asks = set()
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        asks |= set(re.findall(r"\bKDLAB_[A-Z]+", path.read_text(encoding="utf-8")))
+    assert {"KDLAB_LM", "KDLAB_TEXT", "KDLAB_TASK"} <= asks
+    asks.add("KDLAB_STUDENT")  # which kd.setup names too
+    code = "import os; print(sorted(name for name in os.environ if name.startswith('KDLAB_')))"
+    said = run(TOOLS / "offline.py", sys.executable, "-c", code, env=dict.fromkeys(asks, "mine"))[1]
+    assert "KDLAB_SCALE" in said and not asks & set(re.findall(r"KDLAB_\w+", said))
+
+
 def test_network_block_is_the_kernels_where_it_can_be():
     by_hand = [
         ["unshare", "-rn", "sh", "-c", "ip link set lo up"],
