@@ -248,6 +248,7 @@ READERS = {
     "oddity": (writer, lambda m: language.oddity(m, m, WINDOWS)),
     "measures": (writer, lambda m: language.measures(m, {"test": WINDOWS})(m)),
     "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),
+    "how_sure": (writer, lambda m: language.how_sure(m, Letters, "dcb", ks=(1, 3))),
     "shaded": (writer, lambda m: language.shaded(m, Letters, WINDOWS[0])),
     "answers": (reader, lambda m: encoders.answers(m, TEXTS)),
     "accuracy": (reader, lambda m: encoders.accuracy(m, TEXTS)),

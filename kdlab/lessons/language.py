@@ -4,7 +4,7 @@ import ast
 import copy
 import math
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import kdlab as kd
+from kdlab.base import arguments
 from kdlab.base.lab import device, threads_for
 from kdlab.base.repeats import fresh
 from kdlab.base.wrapped import evaluating
 from kdlab.data.text import trees_kept
+from kdlab.students.limits import positions
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole
 LENGTH = 64  # tokens of a window
@@ -152,10 +154,7 @@ def bought(model: nn.Module, prompts: Tensor, seed: int = 0) -> dict[str, Tensor
 
 def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[tuple]:
     """Each token of a text with what a model expected there: [(token, {word: probability})]."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    home, start = next(model.parameters()).device, tokenizer.bos_token_id
-    start = tokenizer.eos_token_id if start is None else start  # some, as Qwen's, have no other
-    read = torch.tensor([[start, *ids]], device=home)
+    ids, read = _read(tokenizer, text, next(model.parameters()).device)
     with evaluating(model):
         shares = model(read).logits[0, :-1].softmax(-1).cpu()
     found = []
@@ -163,6 +162,60 @@ def expected(model: nn.Module, tokenizer: Any, text: str, top: int = 4) -> list[
         words = {tokenizer.decode([i]): float(row[i]) for i in row.topk(top)[1].tolist()}
         found.append((tokenizer.decode([token]), words | {tokenizer.decode([token]): row[token]}))
     return found
+
+
+def how_sure(
+    model: nn.Module,
+    tokenizer: Any,
+    sentence: str,
+    ks: Sequence[int] = (1, 5, 20, 100),
+) -> dict[str, float]:
+    """How much a model leaves open, a token of a sentence: {"entropy", "nats", "top 1", …}.
+
+        entropy = mean of −Σ_v p(v) log p(v),   nats = mean of −log p(the token that came)
+
+    Both in nats, over the sentence's L tokens, each after those before it, the first after the
+    beginning of a text; p (L, V) = softmax of the logits there. Where a model is as right as it is
+    sure, the two are alike over many texts. top k, for each k of ks: the mean share (%) of p on its
+    k likeliest tokens, which is what a teacher's k kept log-probabilities hold.
+
+    TypeError or ValueError for a sentence that is no text, holds no token or more than the model
+    has positions for, and for a k outside [1, V]. Source: Shannon 1948, section 6 (entropy).
+
+    >>> teacher, tokenizer = kd.language_model("docs_lm")
+    >>> found = how_sure(teacher, tokenizer, "Return true if the object is a class")
+    >>> {name: round(value, 1) for name, value in found.items()}
+    {'entropy': 3.4, 'nats': 2.1, 'top 1': 29.6, 'top 5': 51.6, 'top 20': 72.7, 'top 100': 93.7}
+    """
+    sentence = arguments.text("how_sure", "sentence", sentence)
+    ids, read = _read(tokenizer, sentence, next(model.parameters()).device)
+    if not ids:
+        raise ValueError(f"how_sure: sentence must hold at least one token, got {sentence!r}")
+    most = positions(model)
+    if most is not None and read.shape[1] > most:
+        raise ValueError(
+            f"how_sure: sentence must hold at most {most - 1} tokens, which with its beginning are "
+            f"the model's positions, got {len(ids)}"
+        )
+    with evaluating(model):
+        log_p = model(read).logits[0, :-1].float().log_softmax(-1)  # (L, V)
+    ks = [
+        arguments.whole("how_sure", "ks", k, least=1, most=log_p.shape[1])
+        for k in arguments.listed("how_sure", "ks", ks, "a list of whole numbers")
+    ]
+    p = log_p.exp()
+    mass = p.sort(descending=True)[0].cumsum(-1).mean(0)  # (V,): of the 1, 2, … likeliest
+    return {
+        "entropy": torch.special.entr(p).sum(-1).mean().item(),
+        "nats": -log_p.gather(1, read[0, 1:, None]).mean().item(),
+    } | {f"top {k}": 100 * mass[k - 1].item() for k in ks}
+
+
+def _read(tokenizer, text, home):
+    """A text's ids, and what a model reads of it: (1, L + 1) ids, its beginning first."""
+    ids, start = tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.bos_token_id
+    start = tokenizer.eos_token_id if start is None else start  # some, as Qwen's, have no other
+    return ids, torch.tensor([[start, *ids]], device=home)
 
 
 def sold(answer: Any, tokenizer: Any, top: int = 4) -> list[tuple]:

@@ -167,6 +167,48 @@ def test_a_sentence_s_columns_hold_the_token_that_came_and_the_likeliest(known):
     assert float(found[-1][1][" if"]) == pytest.approx(float(last[ids[0, -1]]), rel=1e-4)
 
 
+def test_how_sure_a_model_is_by_plain_loops(known):
+    model, tokenizer = known
+    sentence = "Return true if the object is a class"
+    ids = [tokenizer.bos_token_id, *tokenizer(sentence, add_special_tokens=False)["input_ids"]]
+    entropies, spent, masses = [], [], {1: [], 3: [], 1024: []}
+    for i in range(1, len(ids)):  # each place alone, in float64
+        p = model(torch.tensor([ids[:i]])).logits[0, -1].detach().double().softmax(-1)
+        entropies.append(torch.distributions.Categorical(p).entropy().item())
+        spent.append(-math.log(p[ids[i]]))
+        for k, shares in masses.items():
+            shares.append(100 * sum(sorted(p.tolist())[-k:]))
+    found = language.how_sure(model, tokenizer, sentence, ks=(1, 3, 1024))
+    wanted = {"entropy": entropies, "nats": spent} | {f"top {k}": m for k, m in masses.items()}
+    assert found == pytest.approx({k: sum(v) / len(v) for k, v in wanted.items()}, rel=1e-4)
+    row = torch.tensor([ids])
+    assert found["nats"] == pytest.approx(language.nats(model, row), rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_is_as_unsure_as_can_be(known):
+    model, tokenizer = copy.deepcopy(known[0]), known[1]
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
+    found = language.how_sure(model, tokenizer, "a class", ks=(1, 100))
+    even = {"entropy": math.log(1024), "nats": math.log(1024), "top 1": 100 / 1024}
+    assert found == pytest.approx(even | {"top 100": 100 * 100 / 1024}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changed, error, words",
+    [
+        ({"sentence": ""}, ValueError, "sentence must not be empty"),
+        ({"sentence": None}, TypeError, "sentence must be a string, got NoneType"),
+        ({"sentence": "the " * 512}, ValueError, "sentence must hold at most 511 tokens"),
+        ({"ks": (1, 1025)}, ValueError, r"ks must be a whole number in \[1, 1024\], got 1025"),
+        ({"ks": 5}, TypeError, "ks must be a list of whole numbers, got int"),
+    ],
+)
+def test_how_sure_names_what_cannot_be(known, changed, error, words):
+    asked = {"sentence": "Return true", "ks": (1,)} | changed
+    with pytest.raises(error, match=f"^how_sure: {words}"):
+        language.how_sure(*known, **asked)
+
+
 def test_shades_are_the_teacher_s_probabilities_and_none_for_the_beginning(known):
     model, tokenizer = known
     ids = language.fields(tokenizer, count=1)["windows"]["test"][0, :24]
