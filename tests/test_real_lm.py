@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import real_lm  # noqa: E402
 
+COMMANDS = re.findall(  # without the first, which shows the options
+    r"python benchmarks/real_lm\.py ([^\[\n]+)$",
+    real_lm.__doc__.replace("\\\n", ""),
+    re.MULTILINE,
+)
 SHARED = Path(__file__).parents[2] / "shared"
 MODELS = Path(os.environ.get("KDLAB_MODELS") or SHARED / "models")
 DATA = Path(os.environ.get("KDLAB_DATA") or SHARED / "data")
@@ -107,3 +113,35 @@ def test_windows_are_no_ones_twice_and_too_few_are_told(tmp_path):
     with pytest.raises(SystemExit, match="web has .* windows to train, and 2 seeds want 999"):
         told.windows = 99_990
         real_lm.divided(told, tokenizer)
+
+
+def test_the_commands_in_its_words_are_those_of_the_committed_rows():
+    table = pd.read_csv(real_lm.RESULTS)
+    asked = [real_lm.options(line.split()) for line in COMMANDS]
+    assert {(one.model, one.texts) for one in asked} == set(
+        table[["model", "texts"]].itertuples(index=False, name=None)
+    )
+    for one in asked:
+        rows = table[(table["model"] == one.model) & (table["texts"] == one.texts)]
+        for column in ("length", "batch", "top"):
+            assert set(rows[column]) == {getattr(one, column)}
+        assert set(rows["lr"].dropna()) <= set(one.rates)
+        students = rows[rows["step"].notna()]
+        assert sorted(set(students["step"])) == one.marks
+        assert set(rows["seed"]) == set(range(one.seeds)) and set(students["arm"]) == set(one.arms)
+    assert set(table["lr"].dropna()) == {rate for one in asked for rate in one.rates}
+
+
+@here
+def test_the_committed_rows_start_from_the_windows_of_those_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_MODELS", str(MODELS))
+    monkeypatch.setenv("KDLAB_DATA", str(DATA))
+    table = pd.read_csv(real_lm.RESULTS).query("texts == 'tinystories'")
+    line = next(line for line in COMMANDS if "--texts tinystories " in line)
+    told = real_lm.options(line.split())
+    bench = real_lm.Bench(told, tmp_path)
+    for seed, windows in bench.windows.items():
+        found = real_lm.read(bench.half(), windows["test"], bench.begins)
+        rows = table[(table["step"] == 0) & (table["seed"] == seed)]
+        assert (rows["nats"] - found["nats"]).abs().max() < 2e-4
+        assert (rows["words"] - found["words"]).abs().max() < 0.3
