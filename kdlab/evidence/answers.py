@@ -1,6 +1,5 @@
 """Answers in words, judged: what the answer is, whether it is right, and how often one of k is."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,33 +7,34 @@ import torch
 from torch import Tensor
 
 from kdlab.base.arguments import listed, whole
-
-# a sign stands before no word, number or bracket: 10-12 is a range; commas part thousands alone
-SIGN, DIGITS = r"(?:(?<![\w.)])[-−][$€£]?)?", r"\d{1,3}(?:,\d{3})+(?!\d)|\d+"
-NUMBER = re.compile(rf"{SIGN}(?:(?:{DIGITS})(?:\.\d+)?|\.\d+)")
+from kdlab.evidence.numerals import last_numeral
 
 
 def last_number(text: str) -> str | None:
     """The last number of a text in plain form, or what follows its last "####"; None without one.
 
-    Signs of money, thousands' commas and zeros behind the point fall away. Source: GSM8K (Cobbe and
-    others 2021) writes the answer behind "####".
+    Thousands stand in groups of three, parted by a space (also one of no break, or a narrow one),
+    an apostrophe, a low line or a comma: "1 250", "1'250" and "1,250" are 1250, "3 4" is two
+    numbers, and "12,34,567" is read as in India. A point is decimal, and so is a comma that parts
+    no thousands: "1.250" is 1.25 and "1,5" is 1.5; two kinds, or several points, are told apart
+    ("1.250,00" is 1250). "2.5e-4" and "2.5 × 10^-4" are read whole. A fraction is its value, so
+    that "1/2", "½" and "0.5" are one, and "2 1/3" is 7/3. Signs of money and of per cent, units
+    and zeros behind the point fall away: 50 % is 50. "−" is a minus where it stands before a
+    number, not between two: "3-4", a range or a difference, ends in 4. What is in one piece and no
+    number is found as it stands: a date ("2024-03-05", "5/3/2024"), a time or ratio ("3:45"), a
+    power ("2^3"), a list without spaces ("1,2,3"). Numbers in words are not read, nor is "5
+    million" more than 5.
+
+    Source: GSM8K (Cobbe and others 2021) writes the answer behind "####".
 
     >>> last_number("She pays $1,250.00."), last_number("3 + 4 = 7 #### -7"), last_number("None.")
     ('1250', '-7', None)
+    >>> last_number("12 345 678 in all"), last_number("It is 1.2E+5."), last_number("3/4 of 50 %")
+    ('12345678', '120000', '50')
     """
     if not isinstance(text, str):
         raise TypeError(f"last_number: text must be a text, got {type(text).__name__}")
-    found = NUMBER.findall(text.rsplit("####", 1)[-1])
-    if not found:
-        return None
-    number = re.sub("[,$€£]", "", found[-1]).replace("−", "-")
-    if "." in number:
-        number = number.rstrip("0").rstrip(".")
-    sign, digits = ("-", number[1:]) if number.startswith("-") else ("", number)
-    digits = re.sub(r"^0+(?=\d)", "", digits)
-    digits = "0" + digits if digits.startswith(".") or not digits else digits
-    return digits if digits == "0" else sign + digits
+    return last_numeral(text.rsplit("####", 1)[-1])
 
 
 def exact_match(
@@ -43,9 +43,10 @@ def exact_match(
     """Which answers are the right ones: a bool each, (N,), or (N, k) for k answers a question.
 
     answers: N texts, or N lists of k texts; right: N texts, a question each. Both are compared as
-    `extract` finds them in the text (None: as they stand, without space around them); an answer in
-    which it finds nothing is wrong. Raises ValueError where numbers of questions or answers differ,
-    and where nothing is found in what should be right.
+    `extract` finds them in the text (`last_number` says how a number is read; None: as they stand,
+    without space around them); an answer in which it finds nothing is wrong. Raises ValueError
+    where numbers of questions or answers differ, and where nothing is found in what should be
+    right.
 
     >>> exact_match(["so it is 12.", "I think 7"], ["#### 12", "#### 8"])
     tensor([ True, False])
