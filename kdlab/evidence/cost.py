@@ -42,8 +42,8 @@ def costs(
                       NaN where weights are quantised, whose products are none of floats
         latency_ms    of one row alone, the median; latency_95_ms: of 95 in 100 calls
         rows_a_second with all N together
-        peak          bytes in use while N rows are answered, weights and inputs included; on a
-                      CPU without what a kernel takes inside
+        peak          bytes in use while N rows are answered, weights and inputs included, other
+                      models not; on a CPU without what a kernel takes inside
         dollars       a million rows at that price, N asked together, never idle
         where         the device, and a CPU's threads
 
@@ -223,18 +223,30 @@ def _quantile(seconds, share):
 
 
 def _peak(model, x):
-    """Bytes in use at most while a model answers."""
+    """Bytes in use at most while a model answers: its weights, its inputs and what it makes.
+
+    What else lies on the device, such as the other models of the table, does not count.
+    """
     device = _device(model)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        _ask(model, x)
-        return torch.cuda.max_memory_allocated(device)
     if not isinstance(model, nn.Module):
         return NAN
+    inputs = sum(part.nbytes for part in (x.values() if isinstance(x, Mapping) else [x]))
+    made = _made_on_gpu if device.type == "cuda" else _made_on_cpu
+    return bytes_resident(model) + inputs + made(model, x, device)
+
+
+def _made_on_gpu(model, x, device):
+    """What the allocator held at most beyond what it held before, weights and inputs included."""
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    _ask(model, x)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _made_on_cpu(model, x, device):
     with Live() as live:
         _ask(model, x)
-    inputs = sum(part.nbytes for part in (x.values() if isinstance(x, Mapping) else [x]))
-    return bytes_resident(model) + inputs + live.most
+    return live.most
 
 
 class Live(TorchDispatchMode):

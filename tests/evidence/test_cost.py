@@ -73,6 +73,42 @@ def test_a_peak_is_weights_inputs_and_what_is_held_at_once():
     assert found["hoards"] - found["frees"] == pytest.approx(4 * x.nbytes, abs=64)
 
 
+def test_a_peak_on_a_gpu_means_what_it_means_on_a_cpu_whatever_else_lies_there(monkeypatch):
+    """A card that is given: it holds others, and counts what the perceptron below makes."""
+    held = {"now": 0, "most": 0}
+
+    def takes(bytes_):
+        held["now"] += bytes_
+        held["most"] = max(held["most"], held["now"])
+
+    class Counts(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.net = mlp(inner)
+
+        def forward(self, x):
+            before = held["now"]
+            for size in (256, 256, 10):  # before and after ReLU, then the answer in place of one
+                if size == 10:
+                    takes(-4 * len(x) * 256)
+                takes(4 * len(x) * size)
+            held["now"] = before
+            return self.net(x)
+
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: held["now"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held["most"])
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda device: held.update(most=held["now"])
+    )
+    model, x = Counts(256), torch.zeros(100, 64)
+    on_cpu = kd.costs({"net": model}, x, calls=1, warm_up=0).loc["net", "peak"]
+    monkeypatch.setattr(cost, "_device", lambda model: torch.device("cuda"))
+    for others in (0, 10**9):
+        held.update(now=others + cost.bytes_resident(model) + x.nbytes, most=10**12)
+        assert cost._peak(model, x) == cost._peak(model, {"x": x}) == on_cpu
+    assert on_cpu == cost.bytes_resident(model) + x.nbytes + 2 * 4 * 100 * 256
+
+
 def test_times_are_medians_in_turn_after_the_warm_up(monkeypatch):
     """A clock that is given: the first calls are slow, the second model takes twice as long."""
     now, asked = [0.0], []
