@@ -66,13 +66,22 @@ def ece(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
     """
     _check("ece", logits, labels)
     arguments.whole("ece", "bins", bins, least=1)
-    confidence, guess = log_softmax(logits).exp().max(-1)
-    gap = confidence - (guess == labels).float()
-    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are (a, b]
+    gap, bin_of = gaps(logits, labels, bins)
     empty = torch.zeros(*gap.shape[:-1], bins, dtype=gap.dtype, device=gap.device)
     sums = empty.scatter_add(-1, bin_of, gap)
     found = sums.abs().sum(-1) / gap.shape[-1]
-    return torch.where((confidence.isfinite() & _known(logits, labels)).all(-1), found, torch.nan)
+    return torch.where((gap.isfinite() & _known(logits, labels)).all(-1), found, torch.nan)
+
+
+def gaps(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[Tensor, Tensor]:
+    """How sure a row is minus whether it is right, and its bin of confidence: two of (..., N).
+
+    >>> gaps(torch.tensor([[0.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]), bins=4)
+    (tensor([-0.5000,  0.9999]), tensor([1, 3]))
+    """
+    confidence, guess = log_softmax(logits).exp().max(-1)
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are (a, b]
+    return confidence - (guess == labels).float(), bin_of
 
 
 def agreement(logits: Tensor, other: Tensor) -> Tensor:

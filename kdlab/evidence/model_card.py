@@ -110,7 +110,6 @@ def _table(rows, head=("", "")):
 
 
 def _audited(audit):
-    again, wrong = audit.repeated()
     rows = [
         (
             name,
@@ -125,11 +124,8 @@ def _audited(audit):
     head = ("rows", "how many", "teacher, %", "student, %", "change in points", "")
     return (
         f"{_table(rows, head)}\n\nStudent minus teacher on rows that neither was trained on; the "
-        "intervals hold together at 95 %, for this teacher and this student. They agree on "
-        f"{100 * audit.agreement:.1f} %. The student repeats {again} of the teacher's {wrong} "
-        f"mistakes and makes {len(audit.worse())} where the teacher is right. Calibration error: "
-        f"teacher {audit.calibration['teacher']:.1f} %, student "
-        f"{audit.calibration['student']:.1f} %."
+        "intervals hold together at 95 %, for this teacher and this student. "
+        f"{' '.join(audit.told())}"
     )
 
 

@@ -36,11 +36,12 @@ def report(
 
     >>> from kdlab.evidence.audit import audit
     >>> z = torch.eye(2)[[0, 1] * 10]
-    >>> print(report(audit(z, z, torch.tensor([0, 1] * 10))))
+    >>> print(report(audit(z, z, torch.tensor([0, 1] * 9 + [1, 0]))))
     Audit of a student beside its teacher
-    Of 20 rows the teacher gets 100.0 % right, the student 100.0 %: 0.0 points (−10.9 to 10.9).
-    They agree on 100.0 %. Calibration error: teacher 26.9 %, student 26.9 %.
-    The student repeats 0 of the teacher's 0 mistakes, and makes 0 where the teacher is right.
+    Of 20 rows the teacher gets 90.0 % right, the student 90.0 %: 0.0 points (−10.9 to 10.9).
+    They agree on 100.0 % (83.9 to 100.0).
+    Calibration error: teacher 16.9 % (1.9 to 31.9), student 16.9 % (1.9 to 31.9).
+    The student repeats 2 of the teacher's 2 mistakes, and makes 0 where the teacher is right.
     """
     arguments.instance("report", "audit", audit, Audit, "as kd.audit makes it")
     arguments.text("report", "title", title)
@@ -62,14 +63,10 @@ def report(
 def _told(audit):
     """What the numbers say, in sentences."""
     row, n = audit.table().iloc[0], len(audit.labels)
-    again, wrong = audit.repeated()
     return [
         f"Of {n:,} rows the teacher gets {row['teacher']:.1f} % right, the student "
         f"{row['student']:.1f} %: {_points(row, ' points')}.",
-        f"They agree on {100 * audit.agreement:.1f} %. Calibration error: teacher "
-        f"{audit.calibration['teacher']:.1f} %, student {audit.calibration['student']:.1f} %.",
-        f"The student repeats {again} of the teacher's {wrong} mistakes, and makes "
-        f"{len(audit.worse())} where the teacher is right.",
+        *audit.told(),
     ]
 
 

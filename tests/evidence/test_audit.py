@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import kdlab as kd
-from kdlab.evidence.audit import audit, matched
+from kdlab.evidence.audit import audit, calibrated, matched, wilson
 
 
 def named(guesses, sure=5.0, classes=3):
@@ -41,6 +42,59 @@ def test_mistakes_are_told_the_surest_first_and_those_that_are_inherited():
     assert found.agreement == pytest.approx((30 - 4 - 1) / 30)
     assert found.calibration["teacher"] == pytest.approx(100 * float(kd.ece(TEACHER, LABELS)))
     assert found.calibration["student"] == pytest.approx(100 * float(kd.ece(student, LABELS)))
+
+
+@pytest.mark.parametrize("hits, n", [(0, 1), (1, 1), (347, 359), (20, 20), (1, 10_000)])
+def test_the_interval_of_agreement_is_wilson_s(hits, n):
+    wanted = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits, n) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_an_audit_carries_its_intervals():
+    found = audit(TEACHER, STUDENT, LABELS)
+    wanted = stats.binomtest(25, 30).proportion_ci(method="wilson")
+    assert found.agreement_interval == pytest.approx((wanted.low, wanted.high))
+    for who in ("teacher", "student"):
+        low, high = found.calibration_interval[who]
+        assert 0 <= low < found.calibration[who] < high
+    assert found.calibration_interval == audit(TEACHER, STUDENT, LABELS).calibration_interval
+    few = audit(TEACHER[:9], STUDENT[:9], LABELS[:9])
+    assert np.isnan(few.calibration_interval["student"]).all()
+
+
+def test_the_interval_of_calibration_is_that_of_rows_drawn_one_by_one():
+    draw = np.random.default_rng(1)
+    z = torch.from_numpy(draw.normal(size=(200, 3))).float() * 2
+    labels = torch.from_numpy(draw.integers(3, size=200))
+    sure, guess = z.softmax(-1).max(-1)
+    bins = np.clip(np.ceil(15 * sure.numpy()), 1, 15).astype(int)
+    gap = (sure - (guess == labels).float()).numpy()
+    here = np.bincount(bins, gap, 16)
+    rows = draw.integers(200, size=(4000, 200))
+    off = [np.abs(np.bincount(bins[r], gap[r], 16) - here).sum() / 200 for r in rows]
+    low, high = calibrated(z, labels)
+    middle = 100 * float(kd.ece(z, labels))
+    assert (high - middle) == pytest.approx(100 * np.quantile(off, 0.95), rel=0.06)
+    assert low == pytest.approx(max(0, 2 * middle - high))
+
+
+@pytest.mark.parametrize("power, most", [(1.0, 0.10), (1.8, 0.05)])
+def test_the_interval_of_calibration_holds_the_truth(power, most):
+    """Sure c, right in c ** power of such rows: calibrated at 1, too sure above it."""
+    draw, tries, missed = np.random.default_rng(0), 200, 0
+
+    def sure(n):
+        return 1 - 0.5 * draw.beta(0.6, 4, size=n)
+
+    many = sure(1_000_000)
+    bins = np.ceil(15 * many).astype(int)
+    truth = 100 * np.abs(np.bincount(bins, many - many**power)).sum() / len(many)
+    for _ in range(tries):
+        c = sure(360)
+        z = torch.from_numpy(np.stack([np.log(c / (1 - c)), np.zeros(360)], 1))
+        low, high = calibrated(z, torch.from_numpy((draw.random(360) > c**power).astype(int)))
+        missed += not low <= truth <= high
+    assert missed / tries <= most
 
 
 def test_a_table_of_intervals_holds_together_in_95_of_100():

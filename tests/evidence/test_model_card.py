@@ -46,7 +46,8 @@ def test_what_was_measured_stands_in_it_and_the_hub_s_library_reads_it_back(tmp_
     assert found["a§b"][0] == "20"  # a bar in a name does not end its cell
     assert found["parameters"] == ["15", "10"] and found["FLOPs a row"] == ["24", "16"]
     assert "dollars a million rows" not in found  # no price, no row
-    assert "repeats 0 of the teacher's 0 mistakes and makes 3" in again.text
+    assert "repeats 0 of the teacher's 0 mistakes, and makes 3" in again.text
+    assert all(sentence in again.text for sentence in AUDIT.told())
     assert "Not for medicine." in again.text and "Not measured" not in again.text
 
 

@@ -65,8 +65,19 @@ def test_the_page_says_what_the_table_counts():
 def test_the_text_says_the_sentences():
     said = str(kd.report(FOUND, title="Mine"))
     assert said.startswith("Mine\nOf 60 rows the teacher gets 100.0 % right, the student 95.0 %")
-    assert "They agree on 95.0 %." in said
+    low, high = (100 * end for end in FOUND.agreement_interval)
+    assert f"They agree on 95.0 % ({low:.1f} to {high:.1f})." in said
+    errors = [
+        f"{who} {FOUND.calibration[who]:.1f} % ({low:.1f} to {high:.1f})"
+        for who, (low, high) in FOUND.calibration_interval.items()
+    ]
+    assert f"Calibration error: {', '.join(errors)}." in said
     assert "repeats 0 of the teacher's 0 mistakes, and makes 3 where the teacher is right" in said
+
+
+def test_of_a_few_rows_no_calibration_interval_is_told():
+    said = str(kd.report(kd.audit(TEACHER[:9], STUDENT[:9], LABELS[:9])))
+    assert "They agree on 77.8 % (45.3 to 93.7)." in said and "nan" not in said
 
 
 def test_a_file_is_one_page_with_nothing_from_elsewhere(tmp_path):
