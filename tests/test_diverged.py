@@ -396,7 +396,7 @@ def test_an_interrupted_run_that_had_diverged_says_so(tasks, monkeypatch, capsys
 )
 def test_a_run_is_judged_by_its_last_epoch(checkpoints, expected):
     runs = kd.Runs([kd.load("digits", **SMALL)])
-    run = Run(lr=0.01, temperature=math.nan, alpha=math.nan, task=0, seed=0, nth_seed=0)
+    run = Run(lr=0.01, settings={}, task=0, seed=0, nth_seed=0)
     stack = Stack(kd.mlp(4), kd.HardLabels(), batch=16, epochs=len(checkpoints), runs=[run])
     for epoch, (nll, diverged) in enumerate(checkpoints, 1):
         runs.record(

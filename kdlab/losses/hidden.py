@@ -140,6 +140,10 @@ class HiddenLoss(Objective):
         """The value of a setting of its base."""
         return self.base.setting(name)
 
+    def check_setting(self, name: str, value: float) -> None:
+        """As its base says."""
+        self.base.check_setting(name, value)
+
     def with_settings(self, **settings: Any) -> Objective:
         """A copy whose base has other settings."""
         other = copy.copy(self)

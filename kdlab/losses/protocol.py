@@ -57,7 +57,12 @@ class Objective:
 
     @property
     def swept(self) -> Sequence[str]:
-        """Settings that `sweep` may set, a value a replica: tensors (R, 1, 1)."""
+        """Settings that `sweep` may set, each by its name: attributes that hold a number.
+
+        Students trained side by side have a value each, so there the attribute is a tensor
+        (R, 1, 1) beside logits (R, B, C); beside rows (R, B), kdlab.losses.kd.per_row makes it
+        (R, 1). A name is none of sweep's other arguments or columns.
+        """
         return ()
 
     def rows(self, student: Any, teacher: Any, labels: Any) -> dict[str, Tensor]:
@@ -80,6 +85,15 @@ class Objective:
         (4.0, nan)
         """
         return vars(self).get(name, math.nan)
+
+    def check_setting(self, name: str, value: float) -> None:
+        """Raise the error for a finite number that a setting of `swept` may not have.
+
+        >>> from kdlab import DKDLoss
+        >>> DKDLoss().check_setting("beta", -1.0)
+        Traceback (most recent call last):
+        ValueError: DKDLoss: beta must be at least 0 and finite, got -1.0
+        """
 
     def with_settings(self, **settings: Any) -> "Objective":
         """A copy with other values for settings of `swept`.

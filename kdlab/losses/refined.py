@@ -37,6 +37,11 @@ class DKDLoss(Distilling):
         self.beta = number_or_tensor("DKDLoss", "beta", beta, low=0)
         self.temperature = check_temperature("DKDLoss", temperature)
 
+    def check_setting(self, name: str, value: float) -> None:
+        """beta is at least 0."""
+        if name == "beta":
+            number_or_tensor("DKDLoss", "beta", value, low=0)
+
     def check(self, student_logits: Tensor, labels: Tensor, mask: Tensor) -> None:
         """Every row that counts has a label."""
         if (without := mask & (labels < 0)).any():

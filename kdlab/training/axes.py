@@ -15,7 +15,9 @@ from kdlab.losses.kd import KDLoss
 from kdlab.losses.protocol import Objective
 from kdlab.training import backprop
 
-SETTINGS = ("temperature", "alpha")  # those of an objective that are axes
+SETTINGS = ("temperature", "alpha")  # of an objective: columns of every frame
+# the axes that are no settings of an objective
+PLAIN = ("student", "objective", "batch", "epochs", "lr")
 STACKED = 128  # replicas in one stack
 PERCEPTRONS = 600_000  # weights of theirs at the least, where a stack has a thread of its own
 
@@ -30,8 +32,7 @@ class Run:
     """One student to be trained: its cell within the stack, its task's place, and its seed."""
 
     lr: float
-    temperature: float  # NaN where the objective has none
-    alpha: float
+    settings: dict[str, float]  # the objective's, by name; NaN where it has none
     task: int
     seed: int
     nth_seed: int
@@ -92,6 +93,11 @@ def _setting(name, value):
     return value if value is None else float(getattr(KDLoss(**{name: value}), name))
 
 
+def _own_setting(name, value):
+    """A number for a setting that `swept` names; None keeps the objective's own."""
+    return value if value is None else float(arguments.number("sweep", name, value))
+
+
 AXES: dict[str, Callable[[Any], Any]] = {
     "student": _builder,
     "objective": _objective,
@@ -106,41 +112,79 @@ AXES: dict[str, Callable[[Any], Any]] = {
 def grid(**given: Any) -> dict[str, list]:
     """Each axis as the list of its values, checked; the error names the axis.
 
+    Axes that are not those of every sweep are settings that an objective names in `swept`.
+
     >>> grid(lr=[0.1, 0.2], batch=32)
     {'lr': [0.1, 0.2], 'batch': [32]}
     """
-    found: dict[str, list] = {}
-    for name, value in given.items():
-        values = list(value) if isinstance(value, (list, tuple)) else [value]
-        if not values:
-            raise ValueError(f"sweep: {name} must hold at least one value, got none")
-        found[name] = [AXES[name](v) for v in values]
+    found = {name: listed(name, value) for name, value in given.items()}
+    _check_names("student", [(name_of(v),) for v in found.get("student", ())])
+    cells = []
     for objective in found.get("objective", ()):
         _check_settings(objective, found)
-    _check_names("student", [(name_of(v),) for v in found.get("student", ())])
-    told = [
-        (name_of(v), *(str(v.setting(k)) for k in SETTINGS)) for v in found.get("objective", ())
-    ]
-    _check_names("objective", told)
+        values = _settings_of(objective, found).values()
+        own = itertools.product([name_of(objective)], *values)
+        cells.append([tuple(map(str, cell)) for cell in own])  # as text, one NaN is like another
+    _check_names("objective", [cell for own in cells for cell in own], [own[0] for own in cells])
     return found
 
 
+def listed(name: str, value: Any) -> list:
+    """One axis as the list of its values, checked.
+
+    >>> listed("lr", 0.1)
+    [0.1]
+    """
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise ValueError(f"sweep: {name} must hold at least one value, got none")
+    return [AXES.get(name, partial(_own_setting, name))(v) for v in values]
+
+
+def _settings(grid):
+    """The names of its axes that are settings of an objective."""
+    return [name for name in grid if name not in PLAIN]
+
+
+def _settings_of(objective, grid):
+    """The values of each setting for this objective, its own in place of None: {name: […]}."""
+    found = {}
+    for name in _settings(grid):
+        found[name] = [_value(objective, name) if v is None else v for v in grid[name]]
+    return found
+
+
+def _value(objective, name):
+    """An objective's own value of a setting, a number; NaN where it has none."""
+    value = objective.setting(name)
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's own of a tensor of several
+        raise TypeError(
+            f"sweep: objective must hold one number as {name}, got {value!r:.60} of {objective!r}"
+        ) from error
+
+
 def _check_settings(objective, grid):
-    """Raise the error for a setting that the objective does not take."""
-    for name in SETTINGS:
-        if grid[name] != [None] and name not in objective.swept:
+    """Raise the error for a setting that the objective does not take, or not with this value."""
+    for name in _settings(grid):
+        if grid[name] == [None]:
+            continue
+        if name not in objective.swept:
             takes = f"takes {list(objective.swept)}" if objective.swept else "takes none"
             raise ValueError(
                 f"sweep: {name} must be left out for an objective without it, "
                 f"got {grid[name]} for {objective!r}, which {takes}"
             )
+        for value in filter(lambda v: v is not None, grid[name]):
+            objective.check_setting(name, value)
 
 
-def _check_names(name, told):
+def _check_names(name, told, shown=None):
     if len(set(told)) < len(told):
         raise ValueError(
             f"sweep: {name} must hold values of different names, which is how the frame tells them "
-            f"apart, got {[t[0] for t in told]}; make them two sweeps"
+            f"apart, got {[t[0] for t in shown or told]}; make them two sweeps"
         )
 
 
@@ -161,13 +205,10 @@ def stacks(
     shorter = tuple(sorted(grid["epochs"])[:-1]) if nested else ()
     outer = (*(grid[k] for k in ("student", "objective", "batch")), budgets)
     for student, objective, batch, epochs in itertools.product(*outer):
-        inner = [
-            [objective.setting(k) if value is None else value for value in grid[k]]
-            for k in SETTINGS
-        ]
+        settings = _settings_of(objective, grid)
         runs = [
-            Run(lr, float(T), float(alpha), task, seed, nth)
-            for lr, T, alpha in itertools.product(grid["lr"], *inner)
+            Run(lr, dict(zip(settings, values, strict=True)), task, seed, nth)
+            for lr, *values in itertools.product(grid["lr"], *settings.values())
             for task in range(len(tasks))
             for nth, seed in enumerate(seeds)
         ]
@@ -178,7 +219,7 @@ def stacks(
         size = max(cohort, size - size % cohort)
         for i in range(0, len(runs), size):
             part = runs[i : i + size]
-            taken = {k: _a_replica(part, k) for k in SETTINGS if k in objective.swept}
+            taken = {k: _a_replica(part, k) for k in settings if k in objective.swept}
             settled = objective.with_settings(**taken)
             yield Stack(student, settled, batch, epochs, part, shorter)
 
@@ -197,7 +238,7 @@ def worth_a_thread(student, task, students):
 
 def _a_replica(runs, name):
     """A setting's value for each replica, (R, 1, 1)."""
-    values = [getattr(run, name) for run in runs]
+    values = [run.settings[name] for run in runs]
     return torch.tensor(values, device=device())[:, None, None]
 
 

@@ -43,10 +43,21 @@ def step(update, compare, teacher, x, y, rows):
     x, y = take(x, rows), take(y, rows)
 
     def loss(answer):
-        return compare(answer, teacher.answer(rows, x, answer), y)
+        return _one_a_row(compare(answer, teacher.answer(rows, x, answer), y), rows)
 
     terms = update(x, loss)
     teacher.after_step()
+    return terms
+
+
+def _one_a_row(terms, rows):
+    """The terms; or the error where the loss would mix the students of a stack."""
+    if (came := terms["loss"].shape) != rows.shape:
+        raise ValueError(
+            f"sweep: objective must give one loss a row, the shape {tuple(rows.shape)}, got "
+            f"{tuple(came)}; a setting in swept is a tensor (R, 1, 1), which "
+            "kdlab.losses.kd.per_row makes (R, 1) beside rows (R, B)"
+        )
     return terms
 
 

@@ -46,7 +46,8 @@ class Runs:
     agreement with the teacher, and what `sweep(metrics=[…])` asked for). len() counts runs. Made by
     `train`, `distill` and `sweep`; select with `where` and `best`, read with `summary`, `estimate`,
     `minus`, `curve`, draw with kd.plots, keep with `save` and `Runs.load`. metrics: names of the
-    columns that functions of the reader's own measured, shares in [0, 1].
+    columns that functions of the reader's own measured, shares in [0, 1]. settings: names of the
+    columns that tell cells apart by an objective's own settings, beside temperature and alpha.
 
     A run whose loss, validation logits or weights are not finite at its last epoch has diverged:
     the column `diverged` says so, its metrics are NaN, and no mean is taken over it or past it.
@@ -63,6 +64,7 @@ class Runs:
         frame: pd.DataFrame | None = None,
         students: Any = None,
         metrics: Sequence[str] = (),
+        settings: Sequence[str] = (),
     ) -> None:
         listed = isinstance(tasks, (list, tuple, ValuesView))
         if not listed or not all(hasattr(task, "unit") for task in tasks):
@@ -76,6 +78,7 @@ class Runs:
         self.tasks = {task.unit: task for task in tasks}
         self.frame = pd.DataFrame() if frame is None else frame
         self.metrics = arguments.listed("Runs", "metrics", metrics, "a list of columns' names")
+        self.settings = arguments.listed("Runs", "settings", settings, "a list of columns' names")
         # run → a function that makes its module
         self.students = {} if students is None else students
         self._pending: list[dict] = []
@@ -119,7 +122,7 @@ class Runs:
         first = len(self.students)
         for i, run in enumerate(stack.runs):
             place = {"run": first + i, "unit": list(self.tasks)[run.task], "seed": run.seed}
-            own = {"lr": float(run.lr), "temperature": run.temperature, "alpha": run.alpha}
+            own = {"lr": float(run.lr), **run.settings}
             self._pending.append(
                 place
                 | cell
@@ -140,8 +143,8 @@ class Runs:
         self._pending = []
 
     def none(self) -> "Runs":
-        """No runs, of the same tasks and metrics."""
-        return Runs(self.tasks.values(), metrics=self.metrics)
+        """No runs, of the same tasks and columns."""
+        return Runs(self.tasks.values(), metrics=self.metrics, settings=self.settings)
 
     def join(self, others: "Runs") -> None:
         """Take over the runs of a stack that was trained beside; their numbers go on from here."""
@@ -176,7 +179,7 @@ class Runs:
         none is left.
         """
         per = self._columns("best", "per", per)
-        keys = [*per, *(k for k in CELL if k not in per)]
+        keys = [*per, *(k for k in self._cell() if k not in per)]
         values = self.values(metric)
         left = values[~self._in_diverged_cell(values, keys)]
         if len(left) < len(values):
@@ -198,7 +201,10 @@ class Runs:
         students = {
             run: self.students[run] for run in dict.fromkeys(frame["run"]) if run in self.students
         }
-        return Runs(self.tasks.values(), frame.reset_index(drop=True), students, self.metrics)
+        return self._with(frame.reset_index(drop=True), students)
+
+    def _with(self, frame, students):
+        return Runs(self.tasks.values(), frame, students, self.metrics, self.settings)
 
     def _own(self, metric):
         return callable(metric) or metric in self.metrics
@@ -212,8 +218,12 @@ class Runs:
             return (metric if isinstance(metric, str) else name_of(metric)).replace("_", " "), 100
         return metric, 100 if metric in SHARES else 1
 
+    def _cell(self):
+        """The columns that tell cells apart."""
+        return [*CELL, *self.settings]
+
     def _varied(self):
-        return [k for k in CELL if self.frame[k].nunique(dropna=False) > 1]
+        return [k for k in self._cell() if self.frame[k].nunique(dropna=False) > 1]
 
     def last(self) -> pd.DataFrame:
         """The frame's rows at the last epoch of each run."""
@@ -408,7 +418,7 @@ class Runs:
     def _recorded(self, metric):
         """The name of a metric's column, or the error that says which there are."""
         column = metric if isinstance(metric, str) else name_of(metric)
-        told = self.frame.drop(columns=[*CELL, "epoch"]).dropna(axis=1, how="all")
+        told = self.frame.drop(columns=[*self._cell(), "epoch"]).dropna(axis=1, how="all")
         known = list(told.select_dtypes(float))
         if column not in known:
             offer = f"; give it to sweep: metrics=[{column}]" if callable(metric) else ""
@@ -512,7 +522,7 @@ class Runs:
             run: partial(lambda s: change(s()).eval(), student)
             for run, student in self.students.items()
         }
-        return Runs(self.tasks.values(), forgotten, students, self.metrics)
+        return self._with(forgotten, students)
 
     # --- keeping ---
 
@@ -532,7 +542,8 @@ class Runs:
             directory,
             self.frame,
             {run: student() for run, student in self.students.items()},
-            {"runs": len(self), "units": list(self.tasks), "metrics": self.metrics},
+            {"runs": len(self), "units": list(self.tasks), "metrics": self.metrics}
+            | {"settings": self.settings},
         )
 
     @classmethod
@@ -540,7 +551,8 @@ class Runs:
         """What `save` wrote. students: the builders, to use the students again (with tasks)."""
         frame, state = store.load(directory)
         card = json.loads((Path(directory) / "card.json").read_text())
-        runs = cls(tasks, frame, metrics=card.get("metrics", ()))
+        own = {k: card.get(k, ()) for k in ("metrics", "settings")}
+        runs = cls(tasks, frame, **own)
         builders = {name_of(b): b for b in students}
         # building draws weights, which are replaced at once
         with torch.random.fork_rng(devices=[]):

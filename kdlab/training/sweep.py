@@ -170,8 +170,9 @@ def sweep(
     They are trained as stacks of replicas.
 
     student, objective, temperature, alpha, epochs, lr, batch: a value or a list of values, one axis
-    each. objective: an instance, or its class. temperature, alpha: take the place of the
-    objective's own; an error for one that has no such setting (see its `swept`). seeds: how many,
+    each. objective: an instance, or its class. temperature, alpha, and any other setting that it
+    names in its `swept`, such as beta of `DKDLoss`: take the place of the objective's own; an error
+    for one that has no such setting. seeds: how many,
     or a list of them; a seed fixes a student's initial weights, data order and dropout. on:
     "train", or "transfer" for every training image, labelled or not. start: `Runs` whose students
     go on from their weights, matched by unit and seed. checkpoints: rows a run in the frame, evenly
@@ -193,17 +194,20 @@ def sweep(
     tasks, seeds = listed_tasks(tasks), listed_seeds(seeds)
     live = teacher if isinstance(teacher, Live) else None
     cohort = live.cohort if live else 1
+    objectives = axes.listed("objective", objective)
+    settings = _own_settings(objectives)
     grid = axes.grid(
         student=student,
-        objective=objective,
+        objective=objectives,
         batch=batch,
         epochs=epochs,
         lr=lr,
         temperature=temperature,
         alpha=alpha,
+        **{name: options.pop(name, None) for name in settings},
     )
     checkpoints = _listed_checkpoints(checkpoints, max(grid["epochs"]))
-    metrics = _listed_metrics(metrics)
+    metrics = _listed_metrics(metrics, settings)
     at_once = None if at_once is None else arguments.whole("sweep", "at_once", at_once, least=1)
     _check_options(start, **options)
     _check_seeds(seeds, cohort)
@@ -218,6 +222,7 @@ def sweep(
         live,
         cohort,
         metrics,
+        settings,
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
     threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
@@ -275,7 +280,8 @@ def _run(experiment, stacks, threads=1):
 
 
 def _no_runs(experiment):
-    return Runs(experiment.tasks, metrics=[axes.name_of(m) for m in experiment.metrics])
+    metrics = [axes.name_of(m) for m in experiment.metrics]
+    return Runs(experiment.tasks, metrics=metrics, settings=experiment.settings)
 
 
 def _train_abreast(runs, stacks, experiment, bar, threads):
@@ -296,6 +302,7 @@ def _train_abreast(runs, stacks, experiment, bar, threads):
 class Experiment:
     """What all stacks of a sweep share: the data, who teaches, and how a student is trained.
 
+    settings: those of the objectives that have a column of their own, beside temperature and alpha.
     taught: the teacher's answers to the rows, by task, see `taught.answers_of`; {} of one that
     learns too, and without a teacher. on_validation: its answers there (U, N, C), or None."""
 
@@ -307,6 +314,7 @@ class Experiment:
     live: Live | None
     cohort: int
     metrics: list[Callable]
+    settings: list[str]
     taught: dict[str, Tensor]
     on_validation: Tensor | None
 
@@ -339,6 +347,24 @@ def _what_the_teacher_says(objectives, teacher, live, tasks, on, seeds):
     return answers, seen.get("logits")
 
 
+def _own_settings(objectives):
+    """What the objectives name in `swept` beside temperature and alpha: arguments and columns."""
+    taken = {*COLUMNS, *inspect.signature(sweep).parameters}.union(*map(_taken_by, OPTIMISERS))
+    for objective in objectives:
+        if clash := [k for k in objective.swept if k in taken and k not in axes.SETTINGS]:
+            raise ValueError(
+                "sweep: objective must name settings in swept that are no arguments of sweep or an "
+                f"optimiser and no columns of the frame, got {clash} of {objective!r}"
+            )
+    named = dict.fromkeys(k for objective in objectives for k in objective.swept)
+    return [k for k in named if k not in axes.SETTINGS]
+
+
+def _taken_by(optimiser):
+    """What an optimiser takes of a sweep's further options."""
+    return set(inspect.signature(OPTIMISERS[optimiser]).parameters) - {"params", "lr", "fused"}
+
+
 def listed_tasks(tasks):
     """One task or several as a list; a TypeError for what is neither."""
     return (
@@ -369,14 +395,14 @@ def _listed_checkpoints(checkpoints, epochs):
     return [arguments.whole("sweep", "checkpoints", c, least=1, most=epochs) for c in found]
 
 
-def _listed_metrics(metrics):
+def _listed_metrics(metrics, settings):
     """The reader's metrics; their names must be columns that are free."""
     words = "a list of functions (logits, data) → a share"
     found = arguments.listed("sweep", "metrics", metrics, words)
     if any(isinstance(metric, type) or not callable(metric) for metric in found):
         raise TypeError(f"sweep: metrics must be {words}, got {metrics!r:.60}")
     names = [axes.name_of(metric) for metric in found]
-    if len(set(names)) < len(names) or set(names) & set(COLUMNS):
+    if len(set(names)) < len(names) or set(names) & {*COLUMNS, *settings}:
         raise ValueError(
             f"sweep: metrics must have names of their own, which no other column has, got {names}"
         )
@@ -391,11 +417,11 @@ def _check_options(start=None, optimiser="adam", schedule="cosine", clip=None, *
     arguments.one_of("sweep", "schedule", schedule, ("cosine", "constant"))
     if clip is not None:
         arguments.number("sweep", "clip", clip, above=0)
-    known = set(inspect.signature(OPTIMISERS[optimiser]).parameters) - {"params", "lr", "fused"}
+    known = _taken_by(optimiser)
     if unknown := sorted(set(options) - known):
         raise TypeError(
-            f"sweep: {unknown} are no arguments of sweep or of {optimiser}, "
-            f"which takes {sorted(known)}"
+            f"sweep: {unknown} are no arguments of sweep, no settings that the objective names in "
+            f"swept, and none of {optimiser}, which takes {sorted(known)}"
         )
 
 

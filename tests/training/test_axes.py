@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 import kdlab as kd
 from kdlab import DKDLoss, HiddenLoss, KDLoss, LabelSmoothing
@@ -163,3 +164,99 @@ def test_settings_of_an_objective_without_any_are_nan():
         kd.mlp(2), kd.load("digits", sizes=(20, 10, 10)), objective=kd.HardLabels(), epochs=1
     )
     assert all(math.isnan(found.frame[k].item()) for k in ("temperature", "alpha"))
+
+
+def test_a_setting_of_the_objective_s_own_is_an_axis_and_a_column(task, teacher, tmp_path):
+    how = dict(teacher=teacher, seeds=2, **BUDGET)
+    grid = kd.sweep(kd.mlp(8), task, objective=DKDLoss(), beta=[1, 8], temperature=[2, 4], **how)
+    assert grid.summary()[["temperature", "beta"]].values.tolist() == [
+        [T, beta] for T in (2.0, 4.0) for beta in (1.0, 8.0)
+    ]
+    for beta in (1, 8):
+        alone = kd.sweep(kd.mlp(8), task, objective=DKDLoss(beta=beta), temperature=[2, 4], **how)
+        assert_same(grid.where(beta=beta), alone)
+    chosen = grid.where(temperature=2).best()
+    assert len(chosen) == 2 and chosen.frame["beta"].nunique() == 1
+    grid.save(tmp_path / "kept")
+    assert kd.Runs.load(tmp_path / "kept").summary().equals(grid.summary())
+
+
+def test_an_objective_without_a_setting_of_another_has_nan_in_its_column(task, teacher):
+    both = kd.distill(kd.mlp(8), teacher, task, objective=[KDLoss(), DKDLoss(beta=2.0)], **BUDGET)
+    assert both.frame["beta"].tolist() == pytest.approx([math.nan, 2.0], nan_ok=True)
+    assert "beta" not in kd.distill(kd.mlp(8), teacher, task, **BUDGET).frame
+    told = kd.distill(
+        kd.mlp(8), teacher, task, objective=[DKDLoss(beta=1), DKDLoss(beta=2)], **BUDGET
+    )
+    assert told.summary()["beta"].tolist() == [1.0, 2.0]
+
+
+class Margins(kd.Objective):
+    """Squares of what is left of a distance above `tau`; written for a stack, or not."""
+
+    swept = ("tau",)
+
+    def __init__(self, tau=0.5, per_row=True):
+        self.tau, self._per_row = tau, per_row
+
+    def rows(self, student, teacher, labels):
+        far = (student - teacher).square().mean(-1)
+        tau = self.tau[..., 0] if self._per_row and torch.is_tensor(self.tau) else self.tau
+        return {"loss": (far - tau).relu()}
+
+
+def test_an_own_objective_s_setting_is_an_axis(task, teacher):
+    how = dict(teacher=teacher, **BUDGET)
+    grid = kd.sweep(kd.mlp(8), task, objective=Margins(), tau=[0.1, 3.0], **how)
+    assert grid.frame["tau"].tolist() == [0.1, 3.0] and repr(grid).endswith("{'tau': [0.1, 3.0]})")
+    for tau in (0.1, 3.0):
+        alone = kd.sweep(kd.mlp(8), task, objective=Margins(tau), **how)
+        assert_same(grid.where(tau=tau), alone)
+    hidden = HiddenLoss(similarity, [("2", "2")], base=Margins())
+    both = kd.distill(kd.mlp(8), teacher, task, objective=hidden, tau=[0.1, 3.0], **BUDGET)
+    assert both.frame["tau"].tolist() == [0.1, 3.0] and both.frame["loss"].nunique() == 2
+
+
+class Named(Margins):
+    def __init__(self, name):
+        super().__init__()
+        self.swept = (name,)
+
+
+@pytest.mark.parametrize(
+    "objective, setting, error, words",
+    [
+        (KDLoss(), {"beta": [1, 8]}, TypeError, r"\['beta'\] are no arguments of sweep, no settin"),
+        ([DKDLoss(), KDLoss()], {"beta": 1}, ValueError, r"beta must be left out .* for KDLoss\("),
+        (DKDLoss(), {"beta": [1, -1]}, ValueError, "beta must be at least 0 and finite, got -1"),
+        (
+            HiddenLoss(similarity, [("2", "2")], base=DKDLoss()),
+            {"beta": -1},
+            ValueError,
+            "beta must be at least 0 and finite, got -1",
+        ),
+        (DKDLoss(), {"beta": "8"}, ValueError, "sweep: beta must be a finite number.*, got '8'"),
+        (DKDLoss(), {"beta": []}, ValueError, "sweep: beta must hold at least one value"),
+        (Margins(torch.ones(2)), {}, TypeError, r"must hold one number as tau, got tensor\(\[1"),
+        (Named("lr"), {}, ValueError, r"objective must name settings .*got \['lr'\] of Named"),
+        (Named("momentum"), {}, ValueError, r"got \['momentum'\] of Named"),
+        (Named("accuracy"), {}, ValueError, r"got \['accuracy'\] of Named"),
+        (
+            Margins(per_row=False),
+            {"tau": [0.1, 3.0]},
+            ValueError,
+            r"objective must give one loss a row, the shape \(2, 16\), got \(2, 2, 16\); .*per_row",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused(objective, setting, error, words, task, teacher):
+    with pytest.raises(error, match=words):
+        kd.sweep(kd.mlp(8), task, teacher=teacher, objective=objective, **setting, **BUDGET)
+
+
+def test_a_metric_does_not_take_the_column_of_a_setting(task, teacher):
+    def beta(logits, data):
+        return 0.5
+
+    with pytest.raises(ValueError, match=r"metrics must have names of their own, .*\['beta'\]"):
+        kd.distill(kd.mlp(8), teacher, task, objective=DKDLoss(), metrics=[beta], **BUDGET)
