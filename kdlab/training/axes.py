@@ -138,7 +138,16 @@ def listed(name: str, value: Any) -> list:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     if not values:
         raise ValueError(f"sweep: {name} must hold at least one value, got none")
-    return [AXES.get(name, partial(_own_setting, name))(v) for v in values]
+    values = [AXES.get(name, partial(_own_setting, name))(v) for v in values]
+    if name not in ("student", "objective"):  # which are told apart by their names
+        _check_once(name, values)
+    return values
+
+
+def _check_once(name, values, whose=""):
+    """Raise the error for a value that comes twice: its runs would be the same in one cell."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"sweep: {name} must hold each value once, got {values}{whose}")
 
 
 def _settings(grid):
@@ -151,6 +160,7 @@ def _settings_of(objective, grid):
     found = {}
     for name in _settings(grid):
         found[name] = [_value(objective, name) if v is None else v for v in grid[name]]
+        _check_once(name, found[name], f" for {objective!r}")
     return found
 
 

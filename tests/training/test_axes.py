@@ -260,3 +260,38 @@ def test_a_metric_does_not_take_the_column_of_a_setting(task, teacher):
 
     with pytest.raises(ValueError, match=r"metrics must have names of their own, .*\['beta'\]"):
         kd.distill(kd.mlp(8), teacher, task, objective=DKDLoss(), metrics=[beta], **BUDGET)
+
+
+@pytest.mark.parametrize(
+    "axes, words",
+    [
+        ({"lr": [0.01, 0.01]}, r"lr must hold each value once, got \[0.01, 0.01\]"),
+        ({"batch": [16, 32, 16]}, r"batch must hold each value once, got \[16, 32, 16\]"),
+        ({"epochs": (1, 1)}, r"epochs must hold each value once, got \[1, 1\]"),
+        ({"temperature": [4, 4.0]}, r"temperature must hold each value once, got \[4.0, 4.0\]"),
+        ({"alpha": [None, None]}, "alpha must hold each value once"),
+        (
+            {"alpha": [None, 0.9]},
+            r"alpha must hold each value once, got \[0.9, 0.9\] for KDLoss\(temp",
+        ),
+        (
+            {"beta": [8, None], "objective": DKDLoss()},
+            r"beta must hold each value once, got \[8.0, 8.0\] for DKDLoss\(",
+        ),
+        (
+            {"temperature": 2, "objective": [KDLoss(1.0), KDLoss(4.0)]},
+            r"objective must hold values of different names.*got \['KDLoss', 'KDLoss'\]",
+        ),
+    ],
+)
+def test_a_value_that_comes_twice_is_refused_by_its_axis(axes, words, task, teacher):
+    with pytest.raises(ValueError, match=f"^sweep: {words}"):
+        kd.sweep(kd.mlp(8), task, teacher=teacher, **{"epochs": 1} | axes)
+
+
+def test_objectives_of_one_name_are_told_apart_by_their_settings(task, teacher):
+    both = kd.distill(
+        kd.mlp(8), teacher, task, objective=[KDLoss(1.0), KDLoss(4.0)], alpha=[0.1, 0.5], **BUDGET
+    )
+    cells = both.frame[["temperature", "alpha"]].values.tolist()
+    assert cells == [[1.0, 0.1], [1.0, 0.5], [4.0, 0.1], [4.0, 0.5]]
