@@ -48,6 +48,11 @@ def train(
     1
     """
     objective = HardLabels() if objective is None else objective
+    if options.get("teacher") is not None and not _needing(objective):
+        raise ValueError(
+            f"train: teacher must be left out for {objective!r}, which needs none, "
+            f"got {type(options['teacher']).__name__}; to learn from it use distill()"
+        )
     return sweep(
         student,
         tasks,
@@ -90,6 +95,11 @@ def distill(
     >>> runs.frame["temperature"].tolist()
     [4.0]
     """
+    if "objective" in options and not _needing(options["objective"]):
+        raise ValueError(
+            "distill: objective must be one that needs a teacher, "
+            f"got {options['objective']!r}; without a teacher use train()"
+        )
     return sweep(
         student,
         tasks,
@@ -128,6 +138,12 @@ def generations(
     """
     for name, value in (("count", count), ("seeds", seeds)):
         arguments.whole("generations", name, value, least=1)
+    for name in ("teacher", "objective"):
+        if name in options:
+            raise ValueError(
+                f"generations: {name} must be left out, as the first students learn from labels "
+                f"and each later one from the one before, got {options[name]!r:.60}"
+            )
     tasks = listed_tasks(tasks)
     born = [train(student, tasks, seeds=seeds, **options)]
     for g in range(1, count):
@@ -170,19 +186,19 @@ def sweep(
     They are trained as stacks of replicas.
 
     student, objective, temperature, alpha, epochs, lr, batch: a value or a list of values, one axis
-    each. objective: an instance, or its class. temperature, alpha, and any other setting that it
-    names in its `swept`, such as beta of `DKDLoss`: take the place of the objective's own; an error
-    for one that has no such setting. seeds: how many,
-    or a list of them; a seed fixes a student's initial weights, data order and dropout. on:
-    "train", or "transfer" for every training image, labelled or not. start: `Runs` whose students
-    go on from their weights, matched by unit and seed. checkpoints: rows a run in the frame, evenly
-    spaced, or the epochs of a list, such as [1, 2, 5, 10], and the last. metrics: functions
-    (logits (N, C), data) → a share in [0, 1], measured on validation at each checkpoint: a column
-    of the function's name. at_once: replicas a stack, chosen by itself when None. options:
-    optimiser ("adam", "adamw", "sgd"), schedule ("cosine", "constant"), clip, momentum,
-    weight_decay. Returns `Runs`; an interrupt (Ctrl-C, ■) returns what is finished so far. Raises
-    TypeError or ValueError where an argument is out of range, the teacher is a student, or its rows
-    don't line up with the data.
+    each. teacher: as for `distill`; beside objectives that need none it says nothing, so that they
+    compare under the same arguments. objective: an instance, or its class. temperature, alpha, and
+    any other setting that it names in its `swept`, such as beta of `DKDLoss`: take the place of the
+    objective's own; an error for one that has no such setting. seeds: how many, or a list of them;
+    a seed fixes a student's initial weights, data order and dropout. on: "train", or "transfer" for
+    every training image, labelled or not. start: `Runs` whose students go on from their weights,
+    matched by unit and seed. checkpoints: rows a run in the frame, evenly spaced, or the epochs of
+    a list, such as [1, 2, 5, 10], and the last. metrics: functions (logits (N, C), data) → a share
+    in [0, 1], measured on validation at each checkpoint: a column of the function's name. at_once:
+    replicas a stack, chosen by itself when None. options: optimiser ("adam", "adamw", "sgd"),
+    schedule ("cosine", "constant"), clip, momentum, weight_decay. Returns `Runs`; an interrupt
+    (Ctrl-C, ■) returns what is finished so far. Raises TypeError or ValueError where an argument is
+    out of range, the teacher is a student, or its rows don't line up with the data.
 
     >>> from kdlab import load, mlp
     >>> task = load("digits")
@@ -232,6 +248,11 @@ def sweep(
         worth = sum(axes.worth_a_thread(s.student, tasks[0], len(s.runs)) for s in stacks)
         threads = max(1, min(threads, worth))
     return _run(experiment, stacks, threads)
+
+
+def _needing(objective):
+    """Those of one or several objectives that need a teacher."""
+    return [o for o in axes.listed("objective", objective) if o.needs_teacher]
 
 
 def _side_by_side(experiment, grid, at_once):
@@ -468,6 +489,8 @@ def _check_tasks(tasks, on):
 
 
 def _check_teacher(grid, teacher, task):
+    if teacher is not None and not isinstance(teacher, Live):
+        taught.check_kind(teacher)
     if isinstance(teacher, torch.nn.Module):
         if any(axes.build(builder, task, 0) is teacher for builder in grid["student"]):
             raise ValueError(

@@ -91,10 +91,7 @@ def answers_of(teacher, tasks, on, seeds=1, layers=()):
 
     {"logits": (U, N, C), or (U, S, N, C) with one teacher a seed; layer: (U, N, …)}. The errors
     name the argument of `sweep`."""
-    if torch.is_tensor(teacher) and not teacher.ndim:
-        raise TypeError(
-            "sweep: teacher must be Runs, an nn.Module or logits (N, C), got a tensor without axes"
-        )
+    check_kind(teacher)
     hidden = {}
     if has_layers(teacher):
         models = [
@@ -120,6 +117,16 @@ def answers_of(teacher, tasks, on, seeds=1, layers=()):
 def _kept(z):
     """Logits as a table keeps them: in float32, or float64 where they came so, and finite."""
     return z.to(device(), torch.promote_types(z.dtype, torch.float32)).clamp_min(FLOOR)
+
+
+def check_kind(teacher):
+    """Raise the error for what can't teach: neither Runs nor a module, and no logits."""
+    if torch.is_tensor(teacher) and not teacher.ndim:
+        raise TypeError(
+            "sweep: teacher must be Runs, an nn.Module or logits (N, C), got a tensor without axes"
+        )
+    if not has_layers(teacher):
+        _given(teacher)
 
 
 def has_layers(teacher):

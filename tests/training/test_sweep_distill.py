@@ -292,3 +292,19 @@ def test_given_answers_are_kept_in_the_precision_they_came_in_or_float32(given, 
     found = taught.answers_of([z], [task], "train")["logits"]
     assert found.dtype == getattr(torch, kept)
     assert torch.equal(found[0].cpu(), z.to(found.dtype))
+
+
+def test_a_teacher_that_nobody_asks_is_refused(tasks, teacher):
+    for guide in ("garbage", teacher):
+        with pytest.raises(ValueError, match=r"^train: teacher must be left out for HardLabels\("):
+            train(mlp(6), tasks, teacher=guide, **QUICK)
+    smooth = LabelSmoothing(0.1)
+    with pytest.raises(ValueError, match=r"^train: teacher .*LabelSmoothing.*, got Runs; to learn"):
+        train(mlp(6), tasks, objective=smooth, teacher=teacher, **QUICK)
+    for objective in (HardLabels(), HardLabels, [HardLabels(), smooth]):
+        with pytest.raises(ValueError, match="^distill: objective must be one that needs a teach"):
+            distill(mlp(6), teacher, tasks, objective=objective, **QUICK)
+    with pytest.raises(TypeError, match="^sweep: teacher must be Runs, .*, got str"):
+        sweep(mlp(6), tasks, teacher="garbage", objective=HardLabels(), **QUICK)
+    beside = sweep(mlp(6), tasks, teacher=teacher, objective=HardLabels(), **QUICK)
+    torch.testing.assert_close(weights(beside), weights(train(mlp(6), tasks, **QUICK)))

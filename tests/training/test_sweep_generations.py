@@ -2,12 +2,14 @@
 call for each."""
 
 import itertools
+import sys
 
 import pytest
 import torch
 from plain_loop import alone, built, logits_of
+from torch import nn
 
-from kdlab import convnet, distill, each, generations, load, mlp, splits, train
+from kdlab import LabelSmoothing, convnet, distill, each, generations, load, mlp, splits, train
 
 SMALL = {"sizes": (50, 40, 40)}  # batches of 16 leave a last one of 2
 QUICK = {"epochs": 3, "batch": 16}
@@ -90,6 +92,14 @@ def test_generations_are_counted(name, value, tasks):
         ValueError, match=f"^generations: {name} must be a whole number of at least 1, got "
     ):
         generations(mlp(4), tasks, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["teacher", "objective"])
+def test_generations_choose_their_own_teachers_before_anything_is_trained(name, tasks, monkeypatch):
+    monkeypatch.setattr(sys.modules["kdlab.training.sweep"], "train", None)
+    given = {"teacher": nn.Linear(64, 10), "objective": LabelSmoothing(0.1)}[name]
+    with pytest.raises(ValueError, match=rf"^generations: {name} must be left out, .*, got L"):
+        generations(mlp(4), tasks, **{name: given})
 
 
 def answers(units, seeds, rows=50):
