@@ -530,11 +530,14 @@ class DistillationTrainer(Trainer):
         self._evaluated.append(sums.sum(0))
 
     def _means_of_the_evaluation(self):
-        """The loss, its terms and the perplexity over everything that was evaluated."""
+        """The loss, its terms and the perplexity over everything that was evaluated.
+
+        NaN where nothing counts: no tokens, or for hidden layers no sequences.
+        """
         if not self._evaluated:
             return {}
         loss, soft, hard, hidden, tokens, sequences = torch.stack(self._evaluated).sum(0).tolist()
-        tokens, sequences = max(tokens, 1), max(sequences, 1)
+        tokens, sequences = tokens or math.nan, sequences or math.nan
         means = {"soft": soft / tokens, "hard": hard / tokens, "hidden": hidden / sequences}
         means["loss"] = loss / tokens + (means["hidden"] if self.hidden is not None else 0)
         if self.causal:

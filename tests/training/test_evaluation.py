@@ -66,6 +66,11 @@ def by_hand(rows, alpha):
     return {"loss": alpha * soft + (1 - alpha) * hard, "soft": soft, "hard": hard}
 
 
+def layers():
+    """A loss on hidden layers; between equal widths its projectors begin as the identity."""
+    return kd.LayerMap([(0, 1), (2, 3)], attention=0)
+
+
 def evaluated(folder):
     """Every number of an evaluation, for plain and fused losses and one with hidden layers."""
     found = {}
@@ -93,6 +98,15 @@ def test_the_evaluation_is_a_mean_over_the_tokens_of_the_whole_set(batch, fused,
         assert told[f"eval_{name}"] == pytest.approx(value, rel=1e-4), name
     assert told["eval_perplexity"] == pytest.approx(math.exp(expected["hard"]), rel=1e-4)
     assert math.isnan(told["eval_hidden"])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_evaluation_in_which_nothing_counts_has_no_numbers(fused, tmp_path):
+    rows = [row | {"labels": [-100] * len(row["labels"])} for row in ragged(5)]
+    how = dict(fused=fused, prediction_loss_only=fused, hidden=layers())
+    told = trainer(tmp_path, kd.TokenLoss(alpha=0.5), rows=rows, **how).evaluate()
+    for name in ("loss", "soft", "hard", "hidden", "perplexity"):
+        assert math.isnan(told[f"eval_{name}"]), name
 
 
 class Matching(kd.Objective):
