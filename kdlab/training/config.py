@@ -1,5 +1,6 @@
 """The settings of a distillation, as `transformers.TrainingArguments` with a teacher and a loss."""
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,4 +107,18 @@ def described_objective(settings: Any, causal: bool, numbers: bool = False) -> O
         )
     if "divergence" in given:
         given["divergence"] = getattr(divergences, given["divergence"])
+    if kind is TokenLoss:
+        _check_options(given.get("divergence", divergences.forward_kl), given)
     return kind(**given)
+
+
+def _check_options(divergence, given):
+    """Raise the error for one of a divergence's options that another one has."""
+    takes = [key for key in ("beta", "skew") if key in inspect.signature(divergence).parameters]
+    for key in ("beta", "skew"):
+        if key in given and key not in takes:
+            raise ValueError(
+                f"DistillationConfig: {key} must be left out for the divergence "
+                f"{divergence.__name__}, which takes {takes or 'neither beta nor skew'}, "
+                f"got {given[key]!r}"
+            )

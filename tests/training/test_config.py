@@ -59,6 +59,17 @@ def test_a_teacher_s_own_load_arguments_come_as_json(tmp_path):
         ({"fused": "yes"}, True, "fused must be one of .*got 'yes'"),
         ({"on_policy_share": 2.0}, True, r"on_policy_share must be a number in \[0, 1\], got 2.0"),
         ({"beta": 0.5}, False, "beta must be left out for KDLoss"),
+        (
+            {"beta": 0.2},
+            True,
+            "^DistillationConfig: beta must be left out for the divergence forward_kl, "
+            "which takes neither beta nor skew, got 0.2",
+        ),
+        (
+            {"divergence": "jsd", "skew": 0.2},
+            True,
+            r"^DistillationConfig: skew must .* divergence jsd, which takes \['beta'\], got 0.2",
+        ),
         ({"divergence": "kl"}, True, "divergence must be one of .*got 'kl'"),
         ({"temperature": -1.0}, True, "temperature must be a finite number above 0, got -1.0"),
     ],
