@@ -63,6 +63,11 @@ CALLS = [
     ("serve", "kd.serve", "serve: a server needs uvicorn"),
     ("serve", "import kdlab.lessons.pool_server", "pool: a server needs uvicorn"),
     (
+        "scale",
+        "from kdlab.lessons import scale; scale.recipes(torch.nn.Linear(2, 2))['LoRA'][0]()",
+        r"recipes: an adapter \(LoRA\) needs peft",
+    ),
+    (
         "ship",
         "kd.to_onnx(torch.nn.Linear(2, 2), torch.zeros(2, 2), 'x.onnx')",
         "to_onnx: a file in ONNX needs onnx",
@@ -75,7 +80,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("extra", ["course", "api", "serve", "ship"])
+@pytest.mark.parametrize("extra", ["course", "api", "serve", "scale", "ship"])
 def test_what_needs_an_extra_names_it(extra):
     asked = [(code, words) for e, code, words in CALLS if e == extra]
     code = "".join(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import kdlab as kd
 from kdlab.base import arguments
+from kdlab.base.extras import needs
 from kdlab.base.lab import device
 from kdlab.base.repeats import fresh
 from kdlab.evidence.cost import Live, bytes_resident
@@ -207,7 +208,8 @@ def recipes(base: nn.Module) -> dict[str, tuple[Callable, Callable]]:
         return model
 
     def adapted(model=None):
-        from peft import LoraConfig, get_peft_model
+        with needs("scale", asked="recipes", why="an adapter (LoRA) needs"):
+            from peft import LoraConfig, get_peft_model
 
         torch.manual_seed(fresh(0))
         with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # peft's own
