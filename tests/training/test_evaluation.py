@@ -77,6 +77,8 @@ def evaluated(folder):
     for name, options in {
         "plain": {},
         "fused": {"fused": True, "prediction_loss_only": True},
+        "hidden": {"hidden": layers()},
+        "fused, hidden": {"fused": True, "prediction_loss_only": True, "hidden": layers()},
     }.items():
         one = trainer(folder, kd.TokenLoss(alpha=0.5), **options)
         found[name] = one.evaluate()
@@ -138,6 +140,9 @@ def test_two_processes_evaluate_what_one_does(tmp_path):
         for key, value in told.items():
             same = pytest.approx(value, rel=1e-5, nan_ok=True)
             assert two[name][key] == same, (name, key)
+        assert math.isnan(told["eval_hidden"]) is ("hidden" not in name)
+    alone, beside = one["plain"], one["hidden"]
+    assert beside["eval_loss"] == pytest.approx(alone["eval_loss"] + beside["eval_hidden"])
 
 
 @pytest.mark.parametrize("fused", [False, True])
