@@ -8,7 +8,7 @@ it, or the answers of one behind an API. `kdlab.teachers.signals_taught` teaches
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -203,7 +203,9 @@ def unpacked(numbers: Tensor, temperature: float = 1.0, sampled: bool = False) -
     return TopK(numbers[..., :k], log_p[..., :-1], log_p[..., -1], temperature, sampled)
 
 
-def read_rows(name, rows, id, label):
+def read_rows(
+    name: str, rows: Iterable, id: str, label: str
+) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """(id, ids (L,), which are learnt (L,)) of each row; from its second token on they count."""
     for i, row in enumerate(rows):
         if not hasattr(row, "keys") or id not in row or "input_ids" not in row:
@@ -279,7 +281,7 @@ def _stored(said, width):
     }
 
 
-def restored(one, temperature, sampled=False):
+def restored(one: Mapping[str, Tensor], temperature: float, sampled: bool = False) -> TopK:
     """A text's rows in the cache as a `TopK` (n, k), of sum 1 again: half precision rounds."""
     log_p = torch.cat([one["log_probs"], one["tail"][:, None]], -1).float().clamp_min(FLOOR)
     log_p = log_softmax(log_p)
