@@ -455,7 +455,7 @@ def marked(instructor, answers, own=None, limits=LIMITS):
         one.metadata["tags"] = ["raises-exception"]
     handed = json.loads(nbformat.writes(notebook))["cells"]
     restored, _ = submissions.restored(
-        settled, released := homework.release(settled), [submissions._cell(c) for c in handed]
+        settled, released := homework.release(settled), [submissions.cell_of(c) for c in handed]
     )
     assert released is not None
     limits = marking.Limits(limits.cell, limits.total, inside=sandbox.why_not() == "")
@@ -672,7 +672,7 @@ def test_a_question_that_keeps_killing_its_kernel_is_given_up(instructor):
 def odd(notebook, spoil):
     content = json.loads(nbformat.writes(notebook))
     spoil(content["cells"])
-    return [submissions._cell(one) for one in content["cells"]]
+    return [submissions.cell_of(one) for one in content["cells"]]
 
 
 def place(cells, identity):

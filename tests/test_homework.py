@@ -127,7 +127,7 @@ def messages(notebook, name):
 
 def hidden(notebook, name):
     told = {
-        run._question(cell)
+        run.question_of(cell)
         for cell in graded(notebook, "check")
         if "### BEGIN HIDDEN TESTS" in cell.source
     }

@@ -2,6 +2,7 @@
 public name."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -86,6 +87,73 @@ def test_every_exported_name_has_types(name):
 @pytest.mark.parametrize("name", EXPORTED)
 def test_every_exported_name_has_an_example(name):
     assert ">>> " in (inspect.getdoc(EXPORTED[name]) or ""), f"kdlab.{name} has no example"
+
+
+TESTS = HOME.parent / "tests"
+# the code of this house that tests call: the package, tools, and the tests' own helpers
+CALLED = [*FILES, *HOME.parent.glob("tools/*.py"), *TESTS.glob("homework/*.py")]
+# what tests still take by a private name; none is to come
+LEFT = {
+    ("lessons/test_pool.py", "client._AwayError"),
+    ("lessons/test_pool.py", "client._parsed"),
+    ("lessons/test_pool.py", "client._terms"),
+    ("lessons/test_pool.py", "rates._left"),
+    ("lessons/test_pool_demo.py", "pool_demo._sent"),
+}
+
+
+def private(name):
+    return name.startswith("_") and not name.endswith("_")  # _repr_html_ is Jupyter's to ask
+
+
+@functools.cache
+def private_names():
+    """Every private name that the house's code defines, of functions, classes and attributes."""
+    found = set()
+    for node in (node for path in CALLED for node in ast.walk(ast.parse(path.read_text("utf-8")))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return set(filter(private, found))
+
+
+def taken(source):
+    """The private names of the house that a test's code takes from elsewhere."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            names = [(alias.name, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            names = [] if own else [(node.attr, ast.unparse(node))]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            given = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
+            names = [(str(name).rpartition(".")[2], str(name)) for name in given]
+        else:
+            continue
+        yield from (said for name, said in names if private(name) and name in private_names())
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TESTS.rglob("*.py")), ids=lambda p: p.relative_to(TESTS).as_posix()
+)
+def test_a_test_takes_no_private_name(path):
+    """What a test needs has a public name, or is tested by what it does."""
+    at = path.relative_to(TESTS).as_posix()
+    assert {(at, name) for name in taken(path.read_text(encoding="utf-8"))} <= LEFT
+
+
+def test_private_names_are_found_however_they_are_taken():
+    source = """
+from kdlab.training.axes import _builder
+from kdlab.training import axes as own
+own._setting("alpha", 1)
+self._own, module._forward_hooks, os._exit, own.grid
+monkeypatch.setattr("kdlab.data.tasks._digits", None)
+monkeypatch.setattr(axes, "_objective", None)
+"""
+    found = ["_builder", "_objective", "kdlab.data.tasks._digits", "own._setting"]
+    assert sorted(taken(source)) == found
 
 
 def test_what_is_listed_as_slow_is_there():

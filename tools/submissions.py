@@ -56,10 +56,11 @@ def read_cells(path):
         cells = [cell for sheet in sheets for cell in sheet.get("cells") or ()]
     if not isinstance(cells, list) or not any(isinstance(cell, dict) for cell in cells):
         raise UnreadableError("not a notebook: it holds no cells")
-    return [_cell(cell) for cell in cells if isinstance(cell, dict)]
+    return [cell_of(cell) for cell in cells if isinstance(cell, dict)]
 
 
-def _cell(cell):
+def cell_of(cell):
+    """(kind, grade id, id, source, marks) of a cell as the file holds it, whatever it holds."""
     source = cell.get("source", cell.get("input", ""))  # "input" in nbformat 3
     source = (
         "".join(map(str, source))

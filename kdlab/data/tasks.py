@@ -308,7 +308,7 @@ def _split(pools, seed, sizes):
 
 def _digits():
     """Alpaydin and Kaynak 1998, from scikit-learn: 1,797 scans of 8×8 pixels, values 0 … 16."""
-    table = _table_of_digits()
+    table = table_of_digits()
     images, labels = table[:, :-1].reshape(-1, 1, 8, 8) / 16, table[:, -1].astype(int)
     card = (
         "digits: 1,797 handwritten digits, "
@@ -317,7 +317,7 @@ def _digits():
     return {"train": (images, labels)}, [str(c) for c in range(10)], card
 
 
-def _table_of_digits():
+def table_of_digits():
     """(1797, 65): each scan's pixels and its label.
 
     From the file in scikit-learn's folder: importing it takes two seconds, scipy's statistics with

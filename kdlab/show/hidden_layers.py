@@ -48,10 +48,10 @@ def hidden_layers_explorer(count: int = COUNT, epochs: int = EPOCHS) -> Explorer
     """
     arguments.whole("hidden_layers_explorer", "count", count, least=4)
     arguments.whole("hidden_layers_explorer", "epochs", epochs, least=1)
-    tasks, teachers, student = _learners(count, epochs)
+    tasks, teachers, student = learners(count, epochs)
     data = tasks[0].validation
     rows = [int(r) for c in range(10) for r in (data.y == c).nonzero()[:3, 0]]
-    alike = functools.cache(lambda name: _alike(tasks, student(name), teachers))
+    alike = functools.cache(lambda name: alikeness(tasks, student(name), teachers))
 
     def draw(image, layer, show, hints):
         x = data.x[rows[image]][None]
@@ -93,7 +93,7 @@ def _hidden(runs, task, x):
     return outputs.hidden(runs.module_of_unit(task), x, list(LAYERS.values()))
 
 
-def _alike(tasks, students, teachers):
+def alikeness(tasks, students, teachers):
     """CKA of each layer of the students with each of the teachers: {(layer, layer): Estimate}."""
     named = {v: k for k, v in LAYERS.items()} | {"logits": "logits"}
     found = {(s, t): {} for s in named for t in named}
@@ -104,7 +104,7 @@ def _alike(tasks, students, teachers):
     return {(named[s], named[t]): Estimate(pd.Series(v), "CKA") for (s, t), v in found.items()}
 
 
-def _learners(count, epochs):
+def learners(count, epochs):
     """Tasks, their teachers, and the students of a hint; `TRAINED` where its numbers are asked."""
     if (count, epochs) != (COUNT, EPOCHS) or fresh(0):  # a repetition has splits of its own
         return train_learners(count, epochs)

@@ -94,10 +94,10 @@ def peaks_explorer() -> Explorer:
 def _fitted(kind, weight, distance, share, start):
     """One student on its way; a handle that it doesn't hear of leaves it as it was."""
     with threads_for(torch.nn.Identity()):  # rows this short only wait for a second thread
-        return fit_bell(_teacher(distance, share), DIVERGENCES[kind](weight), start)
+        return fit_bell(teacher_bells(distance, share), DIVERGENCES[kind](weight), start)
 
 
-def _teacher(distance, share):
+def teacher_bells(distance, share):
     """Log-probabilities (121,) of two bells."""
     return torch.logaddexp(
         math.log(share) - (X + distance / 2) ** 2 / 0.6,
@@ -114,7 +114,7 @@ def _draw(distance, share, beta, skew, start, steps):
         "skewed KL": skew,
     }
     names = ["forward KL", "reverse KL", f"JSD, β = {beta:g}", f"skewed KL, {skew:g}"]
-    p, lines = _teacher(distance, share).exp(), []
+    p, lines = teacher_bells(distance, share).exp(), []
     figure, canvas = sheet(HEIGHT)
     found = {k: _fitted(k, w, distance, share, start)[steps] for k, w in kinds.items()}
     bells = [_bell(torch.tensor(m), torch.tensor(w)).softmax(0) for m, w in found.values()]

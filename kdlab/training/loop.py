@@ -76,7 +76,7 @@ def train_stack(runs, stack, experiment, bar):
     steps = math.ceil(n / stack.batch) * stack.epochs
     rates, pixels = [run.lr for run in stack.runs], x[0].numel()
     stepper = Stepper(students, rates, steps, pixels=pixels, **experiment.options)
-    one_step = _one_step(stepper, stack.objective, teacher, x, y)
+    one_step = one_step_of(stepper, stack.objective, teacher, x, y)
     budgets = {e: dataclasses.replace(stack, epochs=e) for e in (*stack.shorter, stack.epochs)}
     parts = {epochs: runs.none() for epochs in budgets}  # joined at the end, in this order
     own = parts[stack.epochs]
@@ -128,7 +128,7 @@ def marked(checkpoints, epochs):
     return {epoch for epoch in checkpoints if epoch < epochs} | {epochs}
 
 
-def _one_step(stepper, objective, teacher, x, y):
+def one_step_of(stepper, objective, teacher, x, y):
     """One step as a function of its rows; on a GPU recorded, where all that it does is known."""
     students = stepper.replicas
     # damped momentum begins otherwise than it goes on: its first step is not one to replay

@@ -252,7 +252,7 @@ def test_the_bells_are_those_that_kdlab_fits(site):
         cases,
     )
     for told, (distance, share, kind, weight, start) in zip(found, cases, strict=True):
-        target = peaks._teacher(distance, share)
+        target = peaks.teacher_bells(distance, share)
         ours = peaks.fit_bell(target, peaks.DIVERGENCES[kind](weight), start)
         for mark in starts[start]:
             np.testing.assert_allclose(told[str(mark)], ours[mark], atol=2e-2)

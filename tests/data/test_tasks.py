@@ -42,10 +42,10 @@ def test_every_image_is_in_exactly_one_split_with_its_label(seed):
 
 @pytest.mark.parametrize("origin", ["/nowhere/sklearn/__init__.py", None])
 def test_the_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(origin, monkeypatch):
-    usual = tasks._table_of_digits()
+    usual = tasks.table_of_digits()
     util = SimpleNamespace(find_spec=lambda name: SimpleNamespace(origin=origin))
     monkeypatch.setattr(tasks, "importlib", SimpleNamespace(util=util))
-    assert np.array_equal(tasks._table_of_digits(), usual)
+    assert np.array_equal(tasks.table_of_digits(), usual)
 
 
 def test_each_class_has_its_share_of_each_split():

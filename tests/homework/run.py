@@ -34,7 +34,7 @@ def failed(path, question=None, answer=None):
         for cell in cells
         if "-q" not in name(cell)
     )
-    wanted = [cell for cell in cells if question in (None, _question(cell))]
+    wanted = [cell for cell in cells if question in (None, question_of(cell))]
     if not any("-q" in name(cell) for cell in wanted):
         raise ValueError(f"failed: question must be one of {Path(path).stem}'s, got {question!r}")
     given = tuple(itertools.takewhile(_no_answer_needed, wanted)) if question else ()
@@ -59,7 +59,8 @@ def name(cell):
     return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
-def _question(cell):
+def question_of(cell):
+    """The question that a cell belongs to, such as "hw1-q2", or None."""
     found = re.match(r"hw\d+-q\d+(?=-|$)", name(cell))
     return found and found[0]
 

@@ -170,7 +170,7 @@ def test_only_what_is_the_same_at_every_step_is_recorded(
 ):
     task, _, stepper = students(kd.mlp(8), **options)
     stepper.on_gpu = on_gpu
-    one_step = loop._one_step(stepper, objective, teacher, task.train.x, task.train.y)
+    one_step = loop.one_step_of(stepper, objective, teacher, task.train.x, task.train.y)
     assert isinstance(one_step, Captured) == recorded
 
 
