@@ -287,6 +287,7 @@ RIGHT = {
         "frame": runs().frame,
         "students": runs().students,
         "metrics": ["reads_3"],
+        "settings": [],
     },
     "SquaredError": lambda: {"alpha": 0.9},
     "SampledReverseKL": lambda: {"baseline": "mean", "temperature": 1.0},
