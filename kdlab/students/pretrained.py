@@ -49,7 +49,7 @@ def language_model(
         return _pretrained("language_model", name, kind, dtype=dtype)
     whole = name.removeprefix(HALF)
     model, tokenizer = _pretrained("language_model", whole, kind, dtype=dtype)
-    student = student_from(model, every=2)
+    student: Any = student_from(model, every=2)
     kept, blocks = (m.config.num_hidden_layers for m in (student, model))
     print(f"The student: every second block of {whole}, {kept} of {blocks}.")
     return student, tokenizer
