@@ -1,5 +1,6 @@
 """The core alone: what needs no extra works, and what needs one says which, and how to get it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -22,9 +23,10 @@ BROUGHT = {
 BLOCK = """import sys
 from importlib.machinery import PathFinder
 class Hiding:
+    names = {names!r}
     find_distributions = staticmethod(PathFinder.find_distributions)
     def find_spec(self, name, path=None, target=None):
-        hidden = name.partition(".")[0] in {names!r}
+        hidden = name.partition(".")[0] in self.names
         return None if hidden else PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding()
 """
@@ -32,20 +34,61 @@ READY = """
 import pandas as pd, torch
 import kdlab as kd
 """
+# forks of one process, which has loaded what is slow to load, where every extra was hidden: nothing
+# of kdlab. What one of them imports, no other has
+FORKS = """
+import json, os, signal
+import pandas, torch, transformers.models.llama.modeling_llama
+assert not any(name.partition(".")[0] in Hiding.names | {{"kdlab"}} for name in sys.modules)
+for line in sys.stdin:
+    names, code, said = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    signal.alarm(300)
+    Hiding.names = set(names)
+    for stream in (1, 2):
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    exec(compile(code, "<string>", "exec"), {{"__name__": "__main__"}})
+    break
+else:
+    os._exit(0)
+"""
 ESTIMATE = "kd.Estimate(pd.Series([1.0, 2.0, 3.0, 2.0]), 'gain')"
 
 
-def without(names, code, bare=False):
-    """(exit status, what was printed) of code where these modules can't be imported."""
+def own(**pipes):
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+    return {"env": environment, "text": True, **pipes}
+
+
+def alone(names, code):
+    """(exit status, what was printed) of a process in which these modules can't be imported."""
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK.format(names=set(names)) + (code if bare else READY + code)],
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
+        [sys.executable, "-c", BLOCK.format(names=set(names)) + code],
+        **own(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300),
     )
     return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory):
+    """As `alone`, with kdlab as kd, pandas and torch there: without(names, code)."""
+    if not hasattr(os, "fork"):
+        yield lambda names, code: alone(names, READY + code)
+        return
+    every = {name for names in BROUGHT.values() for name in names}
+    command = [sys.executable, "-c", BLOCK.format(names=every) + FORKS.format()]
+    with subprocess.Popen(command, **own(stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as parent:
+
+        def ask(names, code):
+            said = tmp_path_factory.mktemp("said") / "said.txt"
+            print(json.dumps([list(names), READY + code, str(said)]), file=parent.stdin, flush=True)
+            status = parent.stdout.readline()
+            return int(status), said.read_text(encoding="utf-8")
+
+        yield ask
+        parent.stdin.close()
 
 
 CALLS = [
@@ -81,7 +124,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("extra", ["course", "api", "serve", "scale", "ship"])
-def test_what_needs_an_extra_names_it(extra):
+def test_what_needs_an_extra_names_it(extra, without):
     asked = [(code, words) for e, code, words in CALLS if e == extra]
     code = "".join(
         f"try:\n    {call}\nexcept ImportError as error:\n    print(error)\n" for call, _ in asked
@@ -95,7 +138,7 @@ def test_what_needs_an_extra_names_it(extra):
         assert line.endswith(f"'kdlab[{extra}]'")
 
 
-def test_handles_without_anywidget_name_it():
+def test_handles_without_anywidget_name_it(without):
     status, said = without(["anywidget"], "kd.peaks_explorer")
     assert status == 1
     assert "ImportError: Explorer: pictures with handles need anywidget; install it" in said
@@ -128,7 +171,7 @@ NEEDY = {
 }
 
 
-def test_the_core_works_without_any_extra():
+def test_the_core_works_without_any_extra(without):
     every = [name for names in BROUGHT.values() for name in names]
     status, said = without(every, f"NEEDY = {NEEDY!r}" + CORE)
     assert status == 0 and said.endswith("fine\n"), said
@@ -168,14 +211,14 @@ COMMAND = "from kdlab.__main__ import main; raise SystemExit(main({arguments!r})
 
 def test_the_doctor_works_without_what_it_looks_for():
     gone = ["torch", "numpy", "pandas", "transformers", "matplotlib", "jupyterlab", "psutil"]
-    status, said = without(gone, COMMAND.format(arguments=["doctor"]), bare=True)
+    status, said = alone(gone, COMMAND.format(arguments=["doctor"]))
     assert status == 1 and "Traceback" not in said
     assert "device" in said and "The course can't run yet" in said
 
 
 def test_start_without_jupyterlab_copies_and_says_what_to_install(tmp_path):
     arguments = ["start", str(tmp_path / "mine")]
-    status, said = without(["jupyterlab"], COMMAND.format(arguments=arguments), bare=True)
+    status, said = alone(["jupyterlab"], COMMAND.format(arguments=arguments))
     assert status == 1 and "JupyterLab is missing: pip install" in said
     assert (tmp_path / "mine" / "notebooks" / "00_start_here.ipynb").is_file()
 
