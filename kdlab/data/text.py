@@ -3,11 +3,13 @@
 import ast
 import gc
 import hashlib
+import json
 import os
+import sys
 import sysconfig
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import torch
 from torch import Tensor
 
 from kdlab.base import arguments
+from kdlab.base.places import cache_folder
+from kdlab.base.writing import beside
 from kdlab.data.columns import (
     class_labels,
     labels_hidden,
@@ -75,21 +79,46 @@ HELD_OUT = 5  # one docstring in five is test text, which nothing in data/teache
 def docstrings() -> list:
     """Every docstring of this Python's standard library: [(top module, text)].
 
-    Each text comes once, in a fixed order. Read from the sources, none of which is imported. Tests
-    and add-on packages are left out.
+    Each text comes once, in a fixed order. Read from the sources, none of which is imported, and
+    kept in kdlab's cache folder until one of them changes: to parse them takes seconds. Tests and
+    add-on packages are left out.
 
     >>> found = docstrings()
     >>> len(found) > 3000, dict(found[::-1])["fractions"].split()[0]
     (True, 'Fraction,')
     """
     root = Path(sysconfig.get_paths()["stdlib"])
+    paths = _sources(root)
+    place = None
+    with suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
+        key = _key(root, paths)
+        place = cache_folder() / f"docstrings-{_digest(os.fsencode(root))[:16].decode()}.json"
+        kept = place.read_bytes().split(b"\n", 2)
+        if kept[:2] == [key, _digest(*kept[2:])]:
+            return [(module, text) for module, text in json.loads(kept[2])]
+    found = _parsed(root, paths)
+    with suppress(OSError):  # a disk that takes nothing: parsed anew the next time
+        if place:
+            text = json.dumps(found).encode()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with beside(place) as new:
+                new.write_bytes(b"\n".join([key, _digest(text), text]))
+    return found
+
+
+def _sources(root):
+    found = []
+    for folder, inside, files in os.walk(root):
+        inside[:] = set(inside) - LEFT_OUT  # add-on packages may be many times the library
+        found += [Path(folder, name) for name in files if name.endswith(".py")]
+    return sorted(found)
+
+
+def _parsed(root, paths):
     found: dict[str, str] = {}
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     with trees_kept():
-        for path in sorted(root.rglob("*.py")):
-            parts = path.relative_to(root).parts
-            if LEFT_OUT & set(parts):
-                continue
+        for path in paths:
             try:
                 tree = ast.parse(path.read_text(encoding="utf-8"))
             except (SyntaxError, ValueError, OSError):
@@ -97,8 +126,20 @@ def docstrings() -> list:
             nodes = (node for node in _statements(tree) if isinstance(node, kinds))
             for text in map(ast.get_docstring, nodes):
                 if text and len(text.split()) >= 4:
-                    found.setdefault(text.strip(), parts[0].removesuffix(".py"))
+                    module = path.relative_to(root).parts[0].removesuffix(".py")
+                    found.setdefault(text.strip(), module)
     return [(module, text) for text, module in found.items()]
+
+
+def _key(root, paths):
+    """What is another one for another Python, and where a source or this file has changed."""
+    files = [Path(__file__), *paths]
+    stats = [f"{path} {at.st_size} {at.st_mtime_ns}" for path in files for at in [path.stat()]]
+    return _digest("\n".join([sys.version, *stats]).encode("utf-8", "surrogateescape"))
+
+
+def _digest(*parts):
+    return hashlib.sha256(b"\n".join(parts)).hexdigest().encode()
 
 
 @contextmanager
