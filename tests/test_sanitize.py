@@ -91,13 +91,15 @@ def test_nbval_sees_a_changed_verdict_and_passes_a_changed_number(tmp_path):
     write(
         tmp_path / "stripped.ipynb", cell
     )  # nbval passes it: test_notebooks.executed is what catches it
-    nbval = runpy.run_path(TOOLS / "check.py")["NBVAL"]
+    check = runpy.run_path(TOOLS / "check.py")
     options = [
-        option for option in nbval if option.startswith("--nbval") and "sanitize" not in option
+        option
+        for option in check["NBVAL"]
+        if option.startswith("--nbval") and "sanitize" not in option
     ]
     status, said = run(
-        "-m",
-        "pytest",
+        "-c",
+        check["LEAN"],
         "-v",
         "--color=no",
         "-p",

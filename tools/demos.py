@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import lean  # isort: skip  # noqa: F401  # before nbformat, which Voilà brings
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = [
     "anywidget",
