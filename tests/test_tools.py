@@ -320,20 +320,26 @@ def test_the_summary_tells_every_part_and_fails_when_one_did(monkeypatch, capsys
     assert not ok and re.fullmatch(r"pytest +FAILED +\d+ s  3 passed in 1 s; exit status 7", line)
     done, scope = {}, check["main"].__globals__
 
-    def part(name, command, processes=1):
+    def part(name, command, processes=1, out=None):
         done[name] = command
+        print(f"said by {name}", file=out)
         return name != "ruff", name
 
     monkeypatch.setitem(scope, "part", part)
     monkeypatch.setitem(scope, "ROOT", tmp_path)  # no lessons there
+    capsys.readouterr()
     assert check["main"]() == 1
-    assert list(done) == ["format", "ruff", "mypy", "rooms", "pytest", "peers"]
-    assert capsys.readouterr().out.endswith(
+    assert set(done) == {"format", "ruff", "mypy", "rooms", "pytest", "peers"}
+    said = capsys.readouterr().out
+    assert said.endswith(
         "ruff\nmypy\nrooms\npytest\nnbval   FAILED  no lesson in notebooks/\npeers\nFAILED\n"
     )
+    # what runs beside another part is told after it
+    told = [line.split()[-1] for line in said.splitlines() if line.startswith(("said by", "=="))]
+    assert told == ["format", "ruff", "rooms", "pytest", "mypy", "nbval", "peers", "summary"]
     done.clear()
     assert check["main"](["--quick"]) == 1
-    assert list(done) == ["format", "ruff", "mypy", "rooms", "pytest"]
+    assert set(done) == {"format", "ruff", "mypy", "rooms", "pytest"}
     assert done["pytest"][-2:] == ["-m", "not slow"]
 
 

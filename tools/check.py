@@ -5,6 +5,7 @@ doctests, every lesson and demo compared with its committed outputs by nbval, an
 other libraries beside ours."""
 
 import argparse
+import io
 import os
 import re
 import subprocess
@@ -72,9 +73,10 @@ def closing(lines):
     return "; ".join([told[-1] if told else "ended without a result", *block[-1:]])
 
 
-def part(name, command, processes=1):
-    """Run one part, passing its output on; (passed, a line for the summary)."""
-    print(f"\n== {name}", flush=True)
+def part(name, command, processes=1, out=None):
+    """Run one part, passing its output on, or keeping it in `out`; (passed, a line for the
+    summary)."""
+    print(f"\n== {name}", file=out, flush=True)
     started, lines = time.perf_counter(), []
     with subprocess.Popen(
         command,
@@ -87,7 +89,7 @@ def part(name, command, processes=1):
         errors="replace",
     ) as process:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(line, end="", file=out, flush=True)
             lines.append(line)
     passed = process.returncode == 0
     text = closing(lines)
@@ -126,19 +128,24 @@ def compare(path, processes):
     return passed, done.stdout
 
 
-def nbval():
-    """Every notebook, as many at once as there are processors; (passed, a line for the summary)."""
+def nbval(then=None):
+    """Every notebook, as many at once as there are processors; (passed, a line for the summary).
+
+    then: run, too, as soon as no notebook waits."""
     print("\n== nbval", flush=True)
     started, paths, processes = time.perf_counter(), notebooks(), cores()
-    if not paths:
-        return False, "nbval   FAILED  no lesson in notebooks/"
     with ThreadPoolExecutor(processes) as pool:
-        found = list(pool.map(lambda path: compare(path, processes), paths))
-    failed = [path.stem for path, (ok, _) in zip(paths, found, strict=True) if not ok]
-    block = re.search(r"^network block: .*", found[0][1], re.MULTILINE)
-    text = f"failed: {', '.join(failed)}" if failed else f"{len(paths)} notebooks passed"
-    text += f"; {block[0]}" if block else ""
-    return not failed, summary("nbval", not failed, started, text)
+        waiting = pool.map(lambda path: compare(path, processes), paths)
+        if then is not None:
+            pool.submit(then)
+        found = list(waiting)
+        if not paths:
+            return False, "nbval   FAILED  no lesson in notebooks/"
+        failed = [path.stem for path, (ok, _) in zip(paths, found, strict=True) if not ok]
+        block = re.search(r"^network block: .*", found[0][1], re.MULTILINE)
+        text = f"failed: {', '.join(failed)}" if failed else f"{len(paths)} notebooks passed"
+        text += f"; {block[0]}" if block else ""
+        return not failed, summary("nbval", not failed, started, text)
 
 
 def main(arguments=()):
@@ -148,12 +155,29 @@ def main(arguments=()):
     together = cores()
     # without nbval, which no test needs in its own process, each of them starts seconds sooner
     tests = [*PYTHON, "pytest", "-p", "no:nbval", "-n", str(together), "--dist", "worksteal"]
-    results = [part(name, command) for name, command in LINT.items()]
-    results.append(part("pytest", [*tests, *(["-m", "not slow"] if quick else [])], together))
+    tests += ["-m", "not slow"] if quick else []
+    results = {}
+
+    def aside(name, command, processes=1):
+        """Beside another part: what it says is printed whole, after what the other one says."""
+        said = io.StringIO()
+        results[name] = part(name, command, processes, said)
+        return said.getvalue()
+
+    with ThreadPoolExecutor(1) as pool:
+        mypy = pool.submit(aside, "mypy", LINT["mypy"])
+        results |= {name: part(name, LINT[name]) for name in LINT if name != "mypy"}
+        results["pytest"] = part("pytest", tests, together)
+        print(mypy.result(), end="", flush=True)
+    order = [*LINT, "pytest"]
     if not quick:
-        results += [nbval(), part("peers", [sys.executable, "tools/peers.py"])]
-    passed = all(ok for ok, _ in results)
-    lines = [line for _, line in results]
+        said = []
+        peers = [sys.executable, "tools/peers.py"]
+        results["nbval"] = nbval(lambda: said.append(aside("peers", peers, together)))
+        print(*said, sep="", end="", flush=True)
+        order += ["nbval", "peers"]
+    passed = all(results[name][0] for name in order)
+    lines = [results[name][1] for name in order]
     print("\n== summary", *lines, "all passed" if passed else "FAILED", sep="\n", flush=True)
     return 0 if passed else 1
 
