@@ -52,7 +52,7 @@ def test_words_are_those_that_are_guessed_whole():
 
 @pytest.mark.parametrize(
     "model, texts",
-    [("docs_lm", "web"), pytest.param("stories260K", "tinystories", marks=here)],
+    [("docs_base", "web"), pytest.param("stories260K", "tinystories", marks=here)],
 )
 def test_the_table_on_a_small_model(model, texts, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDLAB_MODELS", str(MODELS))
