@@ -1,6 +1,8 @@
 """Homework 6: right answers written in other ways, and wrong ones with the checks that must fail on
 each."""
 
+# a network that takes longer than the teacher does so in fewer calls and on fewer images too
+LESS = {"calls=300": "calls=60", "digits(5151, 4000)": "digits(5151, 800)"}
 NET = """nn.Sequential(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
                             nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
                             nn.Linear(256, 10))"""
