@@ -5,8 +5,10 @@ import ast
 import contextlib
 import copy
 import functools
+import hashlib
 import io
 import itertools
+import os
 import random
 import re
 from pathlib import Path
@@ -15,10 +17,9 @@ from types import ModuleType
 import nbformat
 import numpy as np
 import torch
+from filelock import FileLock
 
 import kdlab  # noqa: F401  # the environment before a notebook's threads
-
-KEPT = {}  # what answers of one homework train alike
 
 
 def failed(path, question=None, answer=None, less=None):
@@ -53,6 +54,24 @@ def failed(path, question=None, answer=None, less=None):
             wrong[name(cell)] = error
     failed.errors = wrong  # what each said, for a test's own message
     return set(wrong)
+
+
+def kept(key, make, *arguments, anew=False):
+    """The model that make(*arguments) trains, once for all answers and processes of a test run.
+
+    anew: trains it whether or not it is there. The random state is then that after the training.
+    """
+    label = hashlib.sha256(repr(key).encode()).hexdigest()
+    file = Path(os.environ["KDLAB_BUILT"]) / f"{label}.pt"
+    with FileLock(f"{file}.lock"):
+        if anew or not file.exists():
+            model = make(*arguments)
+            torch.save((model, torch.get_rng_state()), f"{file}.part")
+            os.replace(f"{file}.part", file)
+            return model
+        model, state = torch.load(file, weights_only=False)
+    torch.set_rng_state(state)
+    return model
 
 
 def name(cell):
