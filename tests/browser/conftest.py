@@ -46,25 +46,49 @@ def chromium():
         browser.close()
 
 
+FAILED = pytest.StashKey[bool]()
+SCREEN = {"width": 1400, "height": 1000}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="module")
+def readers(chromium):
+    """A context for tests that only look, which keeps what their pages share, such as MathJax."""
+    context = chromium.new_context(viewport=SCREEN)
+    yield context
+    context.close()
+
+
 @pytest.fixture
 def page(chromium, request):
-    """A page that keeps a screenshot, and fails the test where it asked another machine for
-    anything."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    """A page that keeps a screenshot where the test fails, and fails it where it asked another
+    machine for anything. It knows nothing of the pages before, but for the tests with `readers`."""
+    shared = "readers" in request.fixturenames
+    context = (
+        request.getfixturevalue("readers") if shared else chromium.new_context(viewport=SCREEN)
+    )
     page, asked, broke = context.new_page(), [], []
     page.set_default_timeout(PATIENCE)
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda error: broke.append(str(error)))
     yield page
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
-    page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
-    context.close()
-    assert [
+    elsewhere = [
         url
         for url in asked
         if not re.match(r"http://127\.0\.0\.1[:/]|ws://127\.0\.0\.1:|data:|blob:|file:///", url)
-    ] == []
+    ]
+    if elsewhere or broke or request.node.stash.get(FAILED, False):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
+        page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+    (page if shared else context).close()
+    assert elsewhere == []
     assert broke == []
 
 

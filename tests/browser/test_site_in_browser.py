@@ -14,6 +14,7 @@ pytest.importorskip(
     "sphinx", reason="the site's packages are not installed: pip install -e '.[site]'"
 )
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+looks = pytest.mark.usefixtures("readers")
 each_lesson = pytest.mark.parametrize("lesson", LESSONS)
 # the least contrast of WCAG 2, level AA, between a text and the ground that it stands on
 CONTRAST = """selector => [...document.querySelectorAll(selector)]
@@ -95,6 +96,7 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(site, address):
 
 
 # opened once: most of its time is that of its formulas
+@looks
 @each_lesson
 def test_a_lesson_fits_a_phone_and_can_be_read_in_light_and_dark(site, lesson):
     page = site(f"notebooks/{lesson}.html", PHONE, "dark")
@@ -167,6 +169,7 @@ def test_the_answer_to_a_prediction_comes_after_its_figure(deck):
     assert asked.because not in told[question]
 
 
+@looks
 @each_lesson
 def test_every_slide_fits_and_no_formula_failed(deck, lesson):
     page = deck(lesson)
