@@ -12,8 +12,9 @@ STUDENTS = {"mlp 6": kd.mlp(6), "convnet 2": kd.convnet(2, dropout=0.5), "patchn
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-@pytest.mark.parametrize("checkpoints", [1, 3, [1, 2, 4]])
-@pytest.mark.parametrize("at_once", [None, 2])
+@pytest.mark.parametrize(
+    "checkpoints, at_once", [(1, None), (3, None), ([1, 2, 4], None), ([1, 2, 4], 2)]
+)
 def test_budgets_together_are_those_of_trainings_apart(name, checkpoints, at_once):
     tasks = kd.splits(DATA[name], 3)
     how = dict(batch=500, schedule="constant", checkpoints=checkpoints, at_once=at_once)
