@@ -165,7 +165,7 @@ HALF_RIGHT = {
     "hw1-q1": "def soften(logits, T):\n    return torch.softmax(logits * T, -1)",
     "hw1-q2": "def entropy(p):\n    return -(p * p.log()).sum(-1)",  # two of its three
     "hw1-q3": "def find_temperature(logits, share)\n    return 1",  # no Python at all
-    "hw1-q4": "import os\nos._exit(0)",
+    "hw1-q4": "def soft_gradient(*a):\n    return torch.zeros(())",  # none of its three
 }
 
 
@@ -231,13 +231,12 @@ def test_three_students_from_release_to_feedback(instructor, tmp_path, capsys, m
     )
     assert [bob[f"q{n}"] for n in range(1, 6)] == ["3", "2", "0", "0", "5"] and bob["total"] == "10"
     assert bob["remark"] == (
-        "the same id in ada; data of the id 'Ada 4711'; hw1-q3 stops with SyntaxError; "
-        "hw1-q4 ended its kernel: a new kernel went on, with the other answers"
+        "the same id in ada; data of the id 'Ada 4711'; hw1-q3 stops with SyntaxError"
     )
     assert [eve[f"q{n}"] for n in range(1, 5)] == ["0", "0", "0", "6"], eve["remark"]
     for remark in (
         f"hw9-q2-value ran over its {LIMITS.cell} s: a new kernel went on",
-        "hw9-q3 ended its kernel",
+        "hw9-q3 ended its kernel: a new kernel went on, with the other answers",
         "a cell of the student's own calls exit",
     ):
         assert remark in eve["remark"]
@@ -278,31 +277,6 @@ def double(x):
     shell.kernel.session.send(shell.kernel.iopub_socket, "execute_result", content=content,
                               parent=shell.parent_header)
     return 0"""
-        )
-    },
-    "drops the asserts": {
-        "hw9-q1": (
-            """
-import ast
-class Drop(ast.NodeTransformer):
-    def visit_Assert(self, node):
-        return None
-get_ipython().ast_transformers.append(Drop())
-get_ipython().input_transformers_post.append(lambda lines: [])
-get_ipython().run_cell = get_ipython().showtraceback = lambda *a, **k: None"""
-        )
-    },
-    "replaces what checks use": {
-        "hw9-q1": (
-            """
-import builtins, math
-builtins.abs = lambda x: 0
-math.isclose = lambda *a, **k: True
-def near(a, b): return True
-def abs(x): return 0
-class math:
-    isclose = staticmethod(lambda *a, **k: True)
-def double(x): return 0"""
         )
     },
     "rewrites a function's code": {
@@ -348,11 +322,11 @@ here = next(m.here for m in list(sys.modules.values()) if hasattr(m, "here"))
 module = next(m for m in list(sys.modules.values()) if getattr(m, "here", None) is here)
 """
 HOOKS = {
-    "run_cell does nothing": "ip = get_ipython()\nip.run_cell = lambda *a, **k: run('pass')",
     "every method of the shell": """
 shell = type(get_ipython())
 for name in [n for n in dir(shell) if n.startswith(("run", "show", "should", "transform"))]:
-    setattr(shell, name, lambda *a, **k: None)""",
+    setattr(shell, name, lambda *a, **k: None)
+get_ipython().run_cell = lambda *a, **k: None""",
     "builtins": """
 import builtins
 builtins.compile = lambda *a, **k: (lambda: None).__code__
@@ -381,7 +355,10 @@ import ast
 class Drop(ast.NodeTransformer):
     def visit_Assert(self, node):
         return ast.Pass()
-get_ipython().ast_transformers.append(Drop())""",
+get_ipython().ast_transformers.append(Drop())
+get_ipython().input_transformers_post.append(
+    lambda lines: [line for line in lines if not line.startswith("assert")])
+get_ipython().showtraceback = lambda *a, **k: None""",
     "an exit handler": """
 import atexit, os, sys
 atexit.register(os._exit, 0)
@@ -437,6 +414,7 @@ module.Student._call = _call""",
 import math, builtins
 def near(a, b): return True
 def abs(x): return 0
+builtins.abs = lambda x: 0
 math.isclose = lambda *a, **k: True
 math = type("math", (), {"isclose": staticmethod(lambda *a, **k: True)})""",
 }
