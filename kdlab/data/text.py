@@ -96,7 +96,7 @@ def docstrings() -> list:
         kept = place.read_bytes().split(b"\n", 2)
         if kept[:2] == [key, _digest(*kept[2:])]:
             return [(module, text) for module, text in json.loads(kept[2])]
-    found = _parsed(root, paths)
+    found = parsed(root, paths)
     with suppress(OSError):  # a disk that takes nothing: parsed anew the next time
         if place:
             text = json.dumps(found).encode()
@@ -114,7 +114,7 @@ def _sources(root):
     return sorted(found)
 
 
-def _parsed(root, paths):
+def parsed(root, paths):
     found: dict[str, str] = {}
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     with trees_kept():

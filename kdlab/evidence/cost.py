@@ -65,7 +65,7 @@ def costs(
     whole("costs", "warm_up", warm_up)
     if price is not None:
         number("costs", "price", price, low=0)
-    own = {name: _on(x, _device(model)) for name, model in models.items()}
+    own = {name: _on(x, device_of(model)) for name, model in models.items()}
     for name, model in models.items():
         _try(name, model, _take(own[name], 1))
     rows = {name: _of_weights(model, own[name]) for name, model in models.items()}
@@ -83,9 +83,9 @@ def costs(
                 "latency_ms": 1000 * statistics.median(alone[name]),
                 "latency_95_ms": 1000 * _quantile(alone[name], 0.95),
                 "rows_a_second": count / seconds,
-                "peak": _peak(model, own[name]),
+                "peak": peak(model, own[name]),
                 "dollars": (NAN if price is None else price) / HOUR * MILLION * seconds / count,
-                "where": _where(_device(model)),
+                "where": _where(device_of(model)),
             }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -102,7 +102,7 @@ def flops(model: nn.Module, x: Any) -> int:
     instance("flops", "model", model, nn.Module, "a model")
     # fused attention has no count on a CPU, and another elsewhere
     with FlopCounterMode(display=False) as counter, evaluating(model), sdpa_kernel(SDPBackend.MATH):
-        _ask(model, _on(x, _device(model)))
+        _ask(model, _on(x, device_of(model)))
     return counter.get_total_flops()
 
 
@@ -180,7 +180,7 @@ def _on(x, device):
     return {k: v.to(device) for k, v in x.items()} if isinstance(x, Mapping) else x.to(device)
 
 
-def _device(model) -> torch.device:
+def device_of(model) -> torch.device:
     if isinstance(model, nn.Module):
         for tensor in [*model.parameters(), *model.buffers()]:
             return tensor.device
@@ -206,7 +206,7 @@ def _timed(models, x, calls, warm_up):
 
 
 def _seconds(model, x):
-    if _device(model).type != "cuda":
+    if device_of(model).type != "cuda":
         began = time.perf_counter()
         _ask(model, x)
         return time.perf_counter() - began
@@ -222,12 +222,12 @@ def _quantile(seconds, share):
     return float(torch.tensor(seconds, dtype=torch.double).quantile(share))
 
 
-def _peak(model, x):
+def peak(model, x):
     """Bytes in use at most while a model answers: its weights, its inputs and what it makes.
 
     What else lies on the device, such as the other models of the table, does not count.
     """
-    device = _device(model)
+    device = device_of(model)
     if not isinstance(model, nn.Module):
         return NAN
     inputs = sum(part.nbytes for part in (x.values() if isinstance(x, Mapping) else [x]))

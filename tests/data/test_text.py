@@ -105,7 +105,7 @@ def test_what_was_read_is_kept_and_not_parsed_again(library, tmp_path, monkeypat
     first = library.read()
     assert first == [("good", "A text of five words, \ud800.")]
     assert len(list((tmp_path / "own" / "cache").iterdir())) == 1  # and nothing half written
-    monkeypatch.setattr(text_module, "_parsed", lambda *_: pytest.fail("parsed"))
+    monkeypatch.setattr(text_module, "parsed", lambda *_: pytest.fail("parsed"))
     assert library.read() == first and type(library.read()[0]) is tuple
 
 
@@ -139,7 +139,7 @@ def test_docstrings_of_a_library_that_changed_are_read_anew(library, tmp_path, m
     library("more.py", '"""Another text of five words."""')
     assert len(library.read()) == 2
     monkeypatch.setattr(sys, "version", "3.99")
-    monkeypatch.setattr(text_module, "_parsed", lambda *_: [("other", "Python")])
+    monkeypatch.setattr(text_module, "parsed", lambda *_: [("other", "Python")])
     assert library.read() == [("other", "Python")]
 
 

@@ -102,10 +102,10 @@ def test_a_peak_on_a_gpu_means_what_it_means_on_a_cpu_whatever_else_lies_there(m
     )
     model, x = Counts(256), torch.zeros(100, 64)
     on_cpu = kd.costs({"net": model}, x, calls=1, warm_up=0).loc["net", "peak"]
-    monkeypatch.setattr(cost, "_device", lambda model: torch.device("cuda"))
+    monkeypatch.setattr(cost, "device_of", lambda model: torch.device("cuda"))
     for others in (0, 10**9):
         held.update(now=others + cost.bytes_resident(model) + x.nbytes, most=10**12)
-        assert cost._peak(model, x) == cost._peak(model, {"x": x}) == on_cpu
+        assert cost.peak(model, x) == cost.peak(model, {"x": x}) == on_cpu
     assert on_cpu == cost.bytes_resident(model) + x.nbytes + 2 * 4 * 100 * 256
 
 
