@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -114,7 +114,8 @@ def _sources(root):
     return sorted(found)
 
 
-def parsed(root, paths):
+def parsed(root: Path, paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """The docstrings of files below root, each once: [(module, text)]."""
     found: dict[str, str] = {}
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     with trees_kept():

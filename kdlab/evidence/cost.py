@@ -180,7 +180,8 @@ def _on(x, device):
     return {k: v.to(device) for k, v in x.items()} if isinstance(x, Mapping) else x.to(device)
 
 
-def device_of(model) -> torch.device:
+def device_of(model: Any) -> torch.device:
+    """Where a model's weights lie; the CPU for a function."""
     if isinstance(model, nn.Module):
         for tensor in [*model.parameters(), *model.buffers()]:
             return tensor.device
@@ -222,7 +223,7 @@ def _quantile(seconds, share):
     return float(torch.tensor(seconds, dtype=torch.double).quantile(share))
 
 
-def peak(model, x):
+def peak(model: Any, x: Any) -> float:
     """Bytes in use at most while a model answers: its weights, its inputs and what it makes.
 
     What else lies on the device, such as the other models of the table, does not count.
