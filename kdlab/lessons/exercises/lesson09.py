@@ -260,7 +260,7 @@ QUESTIONS = {
         ),
     ),
     "09.b": Question(
-        "Which student predicts text best that nobody has read?",
+        "Which student predicts unread text best?",
         (
             "the one taught by labels",
             "by the reverse KL",

@@ -1,6 +1,8 @@
 """Pictures of lesson 09: a sentence word by word, two peaks, which divergence over steps, what its
 students write, a teacher out of place, and where the memory goes."""
 
+import pandas as pd
+
 from kdlab.evidence.intervals import Estimate
 from kdlab.show import plots
 from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED
@@ -17,7 +19,23 @@ ROLES = {  # of the arms of benchmarks/language.py
     "teacher as it is": "student",
     "teacher tuned first": "also",
 }
-UNITS = "texts, with one teacher and one base student"
+UNITS = "fields, with one teacher and one base student"
+MEASURES = {  # of kdlab.lessons.language.measures: what, unit
+    "predicts": ("loss on unread text", "nats"),
+    "writes": ("its teacher's loss on what it writes", "nats"),
+    "distinct": ("distinct pairs", "%"),
+}
+SIGNS = "<s> begins and ends a text; ⏎ is a new line."
+
+
+def by_field(found, what, unit=""):
+    """{field: value} → `Estimate`."""
+    return Estimate(pd.Series(found), what, unit, 1, UNITS)
+
+
+def measured(found, measure):
+    """{field: value} of one of MEASURES, or of that "at 0.8" → `Estimate`."""
+    return by_field(found, *MEASURES[measure.removesuffix(" at 0.8")])
 
 
 def word_by_word(models):
@@ -27,10 +45,21 @@ def word_by_word(models):
     return plots.tokens(
         models,
         "A docstring that neither model has read. In colour the token that came and how likely it "
-        "was held, in grey the likeliest others.",
+        f"was held, in grey the likeliest others. {SIGNS}",
         "Two rows of columns. The teacher has many of the tokens that came among its first words, "
         "with others of the same kind; the student hardly any.",
         title="A token came. The teacher also says what could have come.",
+        top=4,
+    )
+
+
+def after(models, field):
+    """The same sentence, read by students of one field; models as in `word_by_word`."""
+    return plots.tokens(
+        models,
+        f"The first sentence again, read by students of the field {field}.",
+        "Rows of columns, one for each student, with four words and bars under each token.",
+        title="The first docstring again, after training",
         top=4,
     )
 
@@ -60,8 +89,25 @@ def two_peaks(x, teacher, bells, whose):
 def over_fields(table, arm, step, measure):
     """One arm at one step, a value a field → `Estimate`, in nats (or %)."""
     rows = table[(table["arm"] == arm) & ((table["step"] == step) | table["step"].isna())]
-    unit = "%" if measure.startswith("distinct") else "nats"
-    return Estimate(rows.set_index("field")[measure], measure, unit, 1, UNITS)
+    return measured(rows.set_index("field")[measure], measure)
+
+
+def above_untaught(table, arm, step):
+    """How much odder a student writes than the untaught one drawn cooler, at equal variety.
+
+    table: rows of results/which_kl.csv or whose_text.csv, in which every arm begins untaught. Over
+    fields: the height above a straight line that falls as the untaught student's means do from 1 to
+    0.8, through each field's own text at 0.8."""
+    first = table["arm"].iloc[0]
+    warm, cool = (
+        {m: over_fields(table, first, 0, f"{m}{drawn}") for m in ("writes", "distinct")}
+        for drawn in ("", " at 0.8")
+    )
+    rise, run = (warm[m].mean - cool[m].mean for m in ("writes", "distinct"))
+    odder, varied = (
+        (over_fields(table, arm, step, m) - cool[m]).values for m in ("writes", "distinct")
+    )
+    return by_field(odder - varied * rise / run, "difference at equal variety", "nats")
 
 
 def _over_steps(table, measure):
@@ -102,12 +148,16 @@ def over_steps(table, mine, whose):
     )
 
 
-def sounds(texts):
-    """What each student writes, shaded by the teacher. texts: {name: [(token, probability)]}."""
+def sounds(texts, table, step):
+    """What each student writes, shaded by the teacher. texts: {name: [(token, probability)]}.
+
+    table: rows of results/which_kl.csv, for the mean over its fields at that step."""
+    means = {name: over_fields(table, name, step, "writes").mean for name in texts}
     return plots.tokens(
-        texts,
+        {f"{name}: {means[name]:.1f} nats": text for name, text in texts.items()},
         "One beginning of an unread docstring (grey), continued by each at temperature 1. Dark is "
-        "what the teacher finds unlikely.",
+        f"what the teacher finds unlikely. Above each its nats a token after {step} steps, a mean "
+        f"over the table's six fields, 32 texts each. {SIGNS}",
         "Four short texts side by side. The students' have many dark tokens, the teacher's few.",
         title="What they write, read by the teacher",
     )
@@ -130,16 +180,45 @@ def unknown_text(table, mine, whose):
     )
 
 
+TAUGHT = {  # arms of benchmarks/real_lm.py, and what stands in the lesson's table
+    "the teacher": "the teacher itself",
+    "the teacher tuned": "the teacher itself, tuned",
+    "labels": "students: labels",
+    "teacher as it is": "students: teacher as it is",
+    "teacher tuned first": "students: teacher tuned first",
+    "mixture": "students: half labels, half tuned teacher",
+}
+
+
+def three_splits(table, steps):
+    """Rows of results/real_lm.csv → lines of means over three splits with 95 % intervals."""
+    t = 4.303  # Student's, of two degrees of freedom
+    lines = [f"{'':<43}" + "".join(f"{f'{s} steps':<14}" for s in steps).rstrip()]
+    for arm, name in TAUGHT.items():
+        rows = table[table["arm"] == arm]
+        at = [rows[rows["step"] == s] for s in steps] if rows["step"].notna().all() else [rows]
+        nats = [part["nats"] for part in at]
+        told = [f"{n.mean():.2f} ± {t * n.std() / len(n) ** 0.5:.2f}" for n in nats]
+        lines.append(f"{name:<43}" + "".join(f"{each:<14}" for each in told).rstrip())
+    return "\n".join(lines)
+
+
+WAYS = {"kdlab": "kdlab, in chunks", "full logits, TokenLoss": "full logits", "TRL": "TRL"}
+
+
 @on_sheet
 def memory(table):
     """Peak of memory of one loss, a bar a way to compute it. table: rows of results/fused.csv."""
+    peak = table.set_index("arm")["peak_MB"]
+    where = table["hardware"].iloc[0]
+    table = table[table["arm"].isin(WAYS)].replace({"arm": WAYS}).sort_values("peak_MB")
     tall, top, widest = 30, 44, table["peak_MB"].max()
     figure, canvas = sheet(top + tall * len(table) + 20)
     ax = panel(figure, EDGE + 260, top, WIDTH - 2 * EDGE - 330, tall * len(table))
     ax.set(ylim=(len(table) - 0.5, -0.5), yticks=[])
     ax.grid(False)
     for i, row in enumerate(table.itertuples()):
-        ours = row.arm == "kdlab"
+        ours = row.arm.startswith("kdlab")
         ax.barh(i, row.peak_MB, color=BLUE if ours else GREY, height=0.6)
         ax.text(row.peak_MB + widest / 80, i, f"{row.peak_MB:,.0f} MB", va="center", color=INK)
         canvas.text(EDGE, top + tall * (i + 0.5) + 5, row.arm, color=INK)
@@ -147,7 +226,8 @@ def memory(table):
     canvas.text(EDGE, 28, "Memory at the peak", fontsize=15, fontweight=BOLD, color=INK)
     return Picture(
         figure,
-        "One loss and its gradient, 1,024 tokens and 32,768 words, as benchmarks/fused.py measured "
-        f"it on {table['hardware'].iloc[0]}. kdlab and Liger work in chunks.",
+        "One loss and its gradient at 1,024 positions, with a vocabulary of 32,768, measured by "
+        f"benchmarks/fused.py on {where}. Liger, which also works in chunks, takes "
+        f"{peak['Liger, compiled']:,.0f} MB compiled and {peak['Liger, not compiled']:,.0f} not.",
         "; ".join(f"{row.arm}: {row.peak_MB:.0f} MB" for row in table.itertuples()) + ".",
     )
