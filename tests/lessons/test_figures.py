@@ -1,11 +1,13 @@
 """What a lesson's picture picks out of its data."""
 
 import pandas as pd
+import pytest
 import torch
 
 from kdlab import load
 from kdlab.data.multiview import strengths, views
 from kdlab.lessons.figures.lesson07 import two_minds
+from kdlab.lessons.figures.lesson09 import above_untaught, three_splits
 from kdlab.lessons.figures.lesson10 import estimate
 
 
@@ -40,3 +42,41 @@ def test_a_cell_of_who_writes_is_one_arm_at_one_step_paired_by_field():
     assert estimate(table, "teacher", "writes").mean == 3.0
     drawn = estimate(table, "data, forward KL", "writes at 0.8", 0)
     assert drawn.mean == -1.5 and drawn.measure == "nats"
+    assert estimate(table, "before", "writes", 50).values.to_dict() == {
+        field: 10.0 + k for k, field in enumerate("abcd")
+    }
+
+
+def test_a_student_on_the_untaught_line_is_no_odder_than_it_drawn_cooler():
+    """Untaught: 5 nats at 90 % of pairs, 4 nats at 80 %; each field a little off these."""
+    rows = []
+    for k, field in enumerate("abcd"):
+        off = 0.1 * k
+        warm = {"writes": 5 + off, "distinct": 90.0, "writes at 0.8": 4 + off}
+        cool = {"distinct at 0.8": 80.0}
+        before = {"field": field, "step": 0, **warm, **cool}
+        rows += [{"arm": arm, **before} for arm in ("on", "below")]
+        rows += [{"arm": "on", "field": field, "step": 50, "writes": 4.5 + off, "distinct": 85.0}]
+        rows += [{"arm": "below", "field": field, "step": 50, "writes": 3 + off, "distinct": 75.0}]
+    table = pd.DataFrame(rows)
+    assert above_untaught(table, "on", 50).values.tolist() == pytest.approx([0.0] * 4)
+    assert above_untaught(table, "below", 50).values.tolist() == pytest.approx([-0.5] * 4)
+    assert above_untaught(table, "on", 0).values.tolist() == pytest.approx([0.0] * 4)
+
+
+def test_three_splits_are_told_with_their_interval():
+    """Of 1, 2 and 3 the 95 % interval by Student's t is 2 ± 4.303 / √3."""
+    arms = ("labels", "teacher as it is", "teacher tuned first", "mixture")
+    rows = [
+        {"arm": arm, "step": step, "nats": nats + step / 100}
+        for arm in arms
+        for step in (100, 200)
+        for nats in (1.0, 2.0, 3.0)
+    ] + [
+        {"arm": arm, "step": None, "nats": nats}
+        for arm in ("the teacher", "the teacher tuned")
+        for nats in (5.0, 5.0, 5.0)
+    ]
+    lines = three_splits(pd.DataFrame(rows), (100, 200)).splitlines()
+    assert lines[0].split() == ["100", "steps", "200", "steps"] and len(lines) == 7
+    assert lines[1].endswith("5.00 ± 0.00") and lines[3].endswith("3.00 ± 2.48   4.00 ± 2.48")

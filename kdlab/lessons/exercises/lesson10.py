@@ -494,12 +494,12 @@ QUESTIONS = {
     ),
     "10.b": Question(
         "By the forward KL, three students learn from the data's text, from their teacher's and "
-        "from their own, the last two written anew at every step. After 200 steps, whose text does "
-        "the teacher find likeliest?",
+        "from their own, the last two written anew at every step. After 200 steps, which of them "
+        "writes what the teacher finds likeliest?",
         (
-            "that of the student of the data",
-            "that of the student of the teacher's text",
-            "that of the student of its own text",
+            "the data's student",
+            "the student of the teacher's text",
+            "the student of its own text",
             "six fields can't tell them apart",
         ),
         3,
@@ -507,9 +507,8 @@ QUESTIONS = {
         "to.",
     ),
     "10.c": Question(
-        "A step's gradient by the drawn tokens alone, or by all 1,024 tokens of the vocabulary at "
-        "each place: in the mean the same. How many times does the first vary as much, from one "
-        "text of the student's to the next?",
+        "A step's gradient can use only the drawn tokens, or all 1,024 at each place. The mean is "
+        "the same. How much larger is the first one's variance, from batch to batch?",
         ("about twice", "some ten times", "about a thousand times"),
         1,
         "One token of a thousand is blamed or praised, with all the luck of its draw. But many "
