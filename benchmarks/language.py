@@ -38,13 +38,13 @@ DIVERGENCES = {
 ANSWERS, STEPS = (8, 16, 32, 64), (5, 10, 20, 40, 80)  # a step takes 8 answers
 SOURCES = (
     "its text",
-    "text and top 5, renormalised",
-    "text and top 5",
-    "text and top 20",
-    "text and all logits",
+    "top 5, renormalised",
+    "top 5",
+    "top 20",
+    "all logits",
     "human text",
     "its text, no data",
-    "text and all logits, no data",
+    "all logits, no data",
 )
 
 

@@ -2,7 +2,7 @@
 over the number bought, and what the right ones are worth over all."""
 
 from kdlab.evidence.intervals import Estimate
-from kdlab.lessons.figures.lesson09 import UNITS
+from kdlab.lessons.figures.lesson09 import SIGNS, by_field
 from kdlab.show import plots
 from kdlab.show.curves import Curve, curves
 
@@ -12,12 +12,12 @@ TEXTS = {  # arms of benchmarks/language.py: name in the figure, role
     "its text, no data": ("unasked", "also"),
 }
 BESIDE = {
-    "text and all logits": ("all logits", "also"),
-    "text and top 20": ("top 20", "student"),
-    "text and top 5": ("top 5", "also"),
-    "text and top 5, renormalised": ("top 5, scaled up to 1", "control"),
+    "all logits": ("all logits", "also"),
+    "top 20": ("top 20", "student"),
+    "top 5": ("top 5", "also"),
+    "top 5, renormalised": ("top 5, scaled up to 1", "control"),
 }
-TEXT, ADDS = "Text: gained over the base student", "Probabilities: gained over its text"
+TEXT, ADDS = "Text: gained over the base student", "Likeliest tokens: gained over its text"
 SPLITS = "splits of the questions, each with answers of its own"
 
 
@@ -25,18 +25,12 @@ def sent_back(prompt, tokens):
     """One answer, token by token: tokens [(token, {word: probability})]."""
     return plots.tokens(
         tokens,
-        f"Drawn at temperature 0.5 after “{prompt}”; the shares are those at temperature 1. In "
-        "colour the token that came, in grey the likeliest of the twenty that are told of each "
-        "place. A student gets no more.",
+        f"Drawn at temperature 1 after “{prompt}”. In colour the token that came, in grey the "
+        f"likeliest of the twenty that are told of each place. A student gets no more. {SIGNS}",
         "A row of columns, one for each token that was sent back, each with four words and bars.",
         title="What an API sends back: tokens, and the few likeliest of each place",
         top=4,
     )
-
-
-def by_field(found, what, unit):
-    """{field: value} → `Estimate`."""
-    return Estimate(found, what, unit, 1, UNITS)
 
 
 def gain(table, arm, answers=None):
@@ -89,11 +83,10 @@ def by_answers(table, live, whose):
         height=400,
         dots={ADDS: live},
         caption="On test texts, field by field. Left, by people: as many tokens of the field's own "
-        "text; unasked: answers to nothing. Right: learnt instead of the token that came. Means "
-        "over eight fields; "
-        "bands are 95 % intervals, from benchmarks/language.py, each arm at each number of answers "
-        "with the rate and steps that were best on three fields' validation texts. Diamond: your "
-        f"students on their fields. {whose}",
+        "text; unasked: answers to nothing. Right: the teacher's likeliest tokens are learnt in "
+        "place of the token that came. Means over eight fields; bands are 95 % intervals, from "
+        "benchmarks/language.py. Each dot has its own best rate and stops at its own best step, by "
+        f"three fields' validation texts. Diamond: your students on their fields. {whose}",
         alt="Left: all three rise with the number of answers, text by people the most. Right: all "
         "logits add most, then the top 20; the top 5 add less, and scaled up to 1 next to nothing.",
     )
