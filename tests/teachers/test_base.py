@@ -29,15 +29,17 @@ def moved(model):
     return model
 
 
-def trained(model, tmp_path, alpha=1.0, **options):
+def trained(model, tmp_path, alpha=1.0, prompt=(), own=None, **options):
     how = dict(max_steps=20, learning_rate=1e-2, optim="adamw_torch") | options
+    base = kd.WithoutAdapter(model)
     trainer = kd.DistillationTrainer(
         model,
         arguments(tmp_path, 8, **how),
-        teacher=kd.WithoutAdapter(model),
+        teacher=kd.Prompted(base, list(prompt)) if prompt else base,
         objective=kd.TokenLoss(alpha=alpha),
         train_dataset=[{"input_ids": row, "labels": row} for row in IDS],
         data_collator=kd.Collator(),
+        on_policy=own,
     )
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -77,15 +79,31 @@ def test_a_student_that_strayed_is_led_back_to_its_base(bf16, tmp_path):
     assert all(torch.equal(dict(model.named_parameters())[n], p) for n, p in before.items())
 
 
+RECOMPUTED = {
+    "gradient_checkpointing": True,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+}
+
+
 def test_recomputed_activations_change_nothing(tmp_path):
     kept = trained(moved(student()), tmp_path)
-    again = trained(
-        moved(student()),
-        tmp_path,
-        gradient_checkpointing=True,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-    )
+    again = trained(moved(student()), tmp_path, **RECOMPUTED)
     assert again == pytest.approx(kept, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_half_precision_recomputed_and_the_base_told_more_together(share, tmp_path):
+    """On given text and on the student's own: the first losses are those of the plain run."""
+
+    def losses(**options):
+        own = kd.OnPolicy(share, max_new_tokens=4, prompt_length=4, eos=(), pad=0)
+        told = {"prompt": [3, 4], "own": own} | options
+        return trained(moved(student()), tmp_path, max_steps=2, **told)
+
+    plain = losses()
+    assert losses(**RECOMPUTED) == pytest.approx(plain, rel=1e-4)
+    assert losses(bf16=True, **RECOMPUTED)[0] == pytest.approx(plain[0], rel=0.05)
+    assert losses(prompt=[9, 9])[0] != pytest.approx(plain[0], rel=0.01)  # what it is told counts
 
 
 def test_an_adapter_that_adds_nothing_has_nothing_to_learn(tmp_path):

@@ -179,6 +179,24 @@ def test_answers_of_a_server_are_bought_once_and_taught_many_times(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_a_server_s_reading_of_a_text_is_the_loss_that_the_teacher_gives_itself(tmp_path):
+    """Scored by echo, kept on disk, joined by its id: nothing is left between it and itself."""
+    teacher, tokenizer = kd.language_model("docs_lm")
+    texts = {"a": "Return the number of items.", "b": "A list of names, sorted."}
+    with serve(teacher, tokenizer) as server:
+        api = kd.APITeacher(server.url, server.token, "teacher", tmp_path / "answers")
+        scored = dict(zip(texts, api.score(texts.values(), top_logprobs=20), strict=True))
+    kept = signals.from_answers(tmp_path / "signals", scored, tokenizer)
+    ids = {key: tokenizer(text)["input_ids"] for key, text in texts.items()}
+    assert [kept[[k]]["tokens"][0].tolist() for k in texts] == [ids[k][1:] for k in texts]
+    for key in texts:
+        log_p = teacher(torch.tensor([ids[key]])).logits[0, :-1].log_softmax(-1)
+        known, told = (kept[[key]][name][0] for name in ("indices", "log_probs"))
+        torch.testing.assert_close(
+            told.float()[:, :20], log_p.gather(-1, known.long())[:, :20], rtol=2e-3, atol=2e-3
+        )
+
+
 def test_bytes_a_token_are_as_said(tmp_path):
     g = torch.Generator().manual_seed(0)
     rows = [

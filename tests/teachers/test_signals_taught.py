@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import DataCollatorWithFlattening
 
 import kdlab as kd
@@ -31,6 +32,21 @@ def taught(folder, rows, collator, objective, teacher=None, evaluate=False, **ow
     )
     trainer.train()
     return weights(student), trainer.evaluate() if evaluate else None
+
+
+def test_several_processes_read_what_one_reads(tmp_path):
+    collate = kd.SignalCollator(
+        signals.from_teacher(tmp_path / "c", TEACHER, ROWS, k=3), Collator()
+    )
+    one, several = (
+        list(DataLoader(ROWS, batch_size=2, num_workers=workers, collate_fn=collate))
+        for workers in (0, 2)
+    )
+    assert len(one) == len(several) > 1
+    for mine, theirs in zip(one, several, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            assert torch.equal(torch.as_tensor(mine[name]), torch.as_tensor(theirs[name]))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
