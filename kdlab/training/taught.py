@@ -91,7 +91,8 @@ def answers_of(teacher, tasks, on, seeds=1, layers=()):
 
     {"logits": (U, N, C), or (U, S, N, C) with one teacher a seed; layer: (U, N, …)}. The errors
     name the argument of `sweep`."""
-    check_kind(teacher)
+    if not layers:
+        check_kind(teacher)
     hidden = {}
     if has_layers(teacher):
         models = [
