@@ -52,21 +52,26 @@ def get_ready() -> None:
         forkserver.ensure_running()
 
 
-def _together(work, processes, *arguments):
-    """work(rank, *arguments) in so many processes; an error of one ends all, and is raised here."""
+def _together(work, processes, *given):
+    """work(rank, *given) in so many processes; an error of one ends all, and is raised here."""
     get_ready()
     torch.multiprocessing.start_processes(
-        _one, (work, *arguments), processes, start_method="forkserver" if FORKS else "spawn"
+        _one,
+        (dict(os.environ), work, *given),
+        processes,
+        daemon=True,  # none outlives this one
+        start_method="forkserver" if FORKS else "spawn",
     )
 
 
-def _one(rank, work, *arguments):
+def _one(rank, environment, work, *given):
     """One of the processes, with a core of its own and nothing to say but its error."""
+    os.environ |= environment  # what it was forked of may be older
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     torch.set_num_threads(1)
-    work(rank, *arguments)
+    work(rank, *given)
 
 
 def ask(folder: str | os.PathLike, rows: list, processes: int = 2, **options: Any) -> Cache:
