@@ -79,6 +79,7 @@ def ask(folder: str | os.PathLike, rows: list, processes: int = 2, **options: An
 
     folder: a new directory. rows and options (k, sampled) as `kdlab.signals.from_teacher` takes
     them; the teacher is docs_lm. Each process calls just that function, and they share the work.
+    In a program it stands below `if __name__ == "__main__":`, as multiprocessing asks.
     """
     arguments.whole("ask", "processes", processes, least=1)
     _together(_ask, processes, folder, rows, options)

@@ -224,6 +224,10 @@ def test_a_card_tells_what_the_ledger_holds(flips, shown, monkeypatch, tmp_path)
     assert ("flipped at: 30 epochs (3)" in folded) is bool(flips)
     claim("another", estimate(2) > 0)
     assert "fresh splits" not in Page(shown[1]._repr_html_()).folded
+    pd.DataFrame([row | {"held": 0, "of": 0, "flips": ""}]).to_csv(table, index=False)
+    claim("it helps", estimate(2) > 0)
+    folded = Page(shown[2]._repr_html_()).folded
+    assert "off a committed table" in folded and "held 0" not in folded
 
 
 @pytest.mark.parametrize("there", [True, False])
