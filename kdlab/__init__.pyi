@@ -6,14 +6,14 @@ from .base.places import locate as locate
 from .data import sums as sums
 from .data import text as text
 from .data.conversations import to_rows as to_rows
+from .data.labelled_text import load_text as load_text
+from .data.plain_text import plain_text as plain_text
 from .data.rows import Collator as Collator
 from .data.tasks import Data as Data
 from .data.tasks import Task as Task
 from .data.tasks import load as load
 from .data.tasks import relabel as relabel
 from .data.tasks import splits as splits
-from .data.text import load_text as load_text
-from .data.text import plain_text as plain_text
 from .data.tokenizers import align as align
 from .data.tokenizers import same_tokenizer as same_tokenizer
 from .evidence import budget as budget

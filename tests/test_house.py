@@ -1,5 +1,5 @@
 """The house rules of the package: the order of its rooms, a docstring and an example for every
-public name."""
+public name, no long function."""
 
 import ast
 import functools
@@ -62,6 +62,49 @@ def test_every_public_name_has_a_docstring(path):
     assert [node.name for node in top + methods if not ast.get_docstring(node)] == []
 
 
+LONGEST = 40  # lines of code in a function, without its signature, docstring and comments
+# longer ones, and why they may be
+LONG = {
+    "evidence/audit.py: audit": "most of it says which argument is wrong",
+    "lessons/exercises/lesson11.py: _slips": "a table: a line or two for each wrong formula",
+}
+
+
+def lines_of_code(function, source):
+    """How many lines the body of a function has."""
+    told = ast.get_docstring(function, clean=False) is not None
+    body = function.body[1:] if told else function.body
+    first = body[0].lineno if body else function.end_lineno + 1
+    lines = (line.strip() for line in source[first - 1 : function.end_lineno])
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def long_functions(source):
+    """The names of those that are longer than `LONGEST`."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
+    lines = source.splitlines()
+    return {node.name for node in found if lines_of_code(node, lines) > LONGEST}
+
+
+def test_no_function_is_long():
+    """One that is has parts with names of their own; or it stands above, with its reason."""
+    found = {
+        f"{path.relative_to(HOME).as_posix()}: {name}"
+        for path in FILES
+        for name in long_functions(path.read_text("utf-8"))
+    }
+    assert found == set(LONG)
+
+
+def test_a_long_function_is_found_by_its_code_alone():
+    body = "\n".join(f"    x = {i}" for i in range(LONGEST))
+    told = f'def right(a,\n    b):\n    """One\n\n    two."""\n    # why\n\n{body}\n'
+    assert long_functions(told) == set()
+    assert long_functions(told + "    return x\n") == {"right"}
+    assert long_functions('class A:\n    async def empty(self):\n        """Nothing."""') == set()
+
+
 def annotated(function):
     """The parameters without a type, and "return"."""
     signature = inspect.signature(function)
@@ -92,14 +135,6 @@ def test_every_exported_name_has_an_example(name):
 TESTS = HOME.parent / "tests"
 # the code of this house that tests call: the package, tools, and the tests' own helpers
 CALLED = [*FILES, *HOME.parent.glob("tools/*.py"), *TESTS.glob("homework/*.py")]
-# what tests still take by a private name; none is to come
-LEFT = {
-    ("lessons/test_pool.py", "client._AwayError"),
-    ("lessons/test_pool.py", "client._parsed"),
-    ("lessons/test_pool.py", "client._terms"),
-    ("lessons/test_pool.py", "rates._left"),
-    ("lessons/test_pool_demo.py", "pool_demo._sent"),
-}
 
 
 def private(name):
@@ -139,8 +174,15 @@ def taken(source):
 )
 def test_a_test_takes_no_private_name(path):
     """What a test needs has a public name, or is tested by what it does."""
-    at = path.relative_to(TESTS).as_posix()
-    assert {(at, name) for name in taken(path.read_text(encoding="utf-8"))} <= LEFT
+    assert list(taken(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("path", CALLED, ids=lambda path: path.relative_to(HOME.parent).as_posix())
+def test_a_module_imports_no_private_name_of_another(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in imports for alias in node.names]
+    assert list(filter(private, names)) == []
 
 
 def test_private_names_are_found_however_they_are_taken():

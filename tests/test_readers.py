@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import kdlab as kd
-from kdlab.lessons import encoders, language, ship, sizes
+from kdlab.lessons import encoders, language, reasons, ship, sizes
 
 NAMES = {
     "model",
@@ -141,6 +141,17 @@ class Letters:
         return "".join(chr(ord("a") + i) for i in ids)
 
 
+class Lists(Letters):
+    """The same for a list of texts."""
+
+    def __new__(cls, texts):
+        return {"input_ids": [Letters(text)["input_ids"] for text in texts]}
+
+    @staticmethod
+    def decode(ids, skip_special_tokens):
+        return Letters.decode(ids)
+
+
 BATCH = {
     "input_ids": torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]),
     "labels": torch.tensor([[-100, -100, 3, 4]] * 2),
@@ -250,6 +261,8 @@ READERS = {
     "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),
     "how_sure": (writer, lambda m: language.how_sure(m, Letters, "dcb", ks=(1, 3))),
     "shaded": (writer, lambda m: language.shaded(m, Letters, WINDOWS[0])),
+    "writes": (writer, lambda m: reasons.writes(m, Lists, ["dcb", "fg"], new=4)),
+    "right_of": (writer, lambda m: reasons.right_of(m, Lists, ["dcb"], {"dcb": "3"}, new=4)),
     "answers": (reader, lambda m: encoders.answers(m, TEXTS)),
     "accuracy": (reader, lambda m: encoders.accuracy(m, TEXTS)),
     "rests_on": (reader, lambda m: encoders.rests_on(m, spelt, "bcd ef gh")),
@@ -279,6 +292,7 @@ NO_READERS = {
         "rkd_distance",
         "rkd_angle",
         "rationale_loss",
+        "Answers.__init__",
     ],
     "takes a builder; the students that it trains are its own": [
         "train",
@@ -303,6 +317,7 @@ NO_READERS = {
         "plan",
         "find_encoder",
         "EncoderLoss.prepare",
+        "LayersLoss.prepare",
         "LayerMap.fit",
         "Relations.fit",
         "Relating.fit",
@@ -327,8 +342,15 @@ NO_READERS = {
         "vocabulary",
     ],
     "a step of training, in the mode the caller chose": ["memory"],
-    "the caller runs the model within it": ["tap", "EncoderLoss.collect", "evaluating"],
+    "the caller runs the model within it": [
+        "tap",
+        "EncoderLoss.collect",
+        "LayersLoss.collect",
+        "evaluating",
+    ],
     "trains or validates the sweep's own students": [
+        "Begun.__init__",
+        "Budgets.__init__",
         "Stack.__init__",
         "epoch",
         "one_step_of",

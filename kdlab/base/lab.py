@@ -42,14 +42,11 @@ OWN_TEACHERS = {"docs_lm", "docs_base"}  # docs_base reads as they do
 FOUND = torch.get_num_threads()  # as kdlab found it; a notebook may lower torch's own afterwards
 
 
-def _best_device():
-    return (
-        "cuda"
-        if torch.cuda.is_available()
-        else "mps"
-        if torch.backends.mps.is_available()
-        else "cpu"
-    )
+def best_device() -> str:
+    """The device that `setup` chooses here: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def setup(seed: int = 0) -> Lab:
@@ -70,7 +67,7 @@ def setup(seed: int = 0) -> Lab:
     """
     global chosen
     seed = whole("setup", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
-    device = torch.device(_best_device())
+    device = torch.device(best_device())
     scale = os.environ.get("KDLAB_SCALE") or ("quick" if device.type == "cpu" else "full")
     if scale not in ("quick", "full"):
         raise ValueError(f"setup: KDLAB_SCALE must be 'quick' or 'full', got {scale!r}")

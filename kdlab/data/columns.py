@@ -73,6 +73,30 @@ def pick_label(features, wanted, said):
     return pick_column(features, wanted, "label", usable, classes or numbers, said)
 
 
+def pick_text(features, wanted, said, besides=None):
+    """A column of texts: the one named, else the only one, `besides` left out.
+
+    >>> pick_text({}, None, "load_text: 'films'")
+    Traceback (most recent call last):
+    ValueError: load_text: 'films' must have one text column, got {}
+    """
+    strings = ("string", "large_string")
+    usable = [k for k, f in features.items() if getattr(f, "dtype", "") in strings]
+    return pick_column(features, wanted, "text", usable, [k for k in usable if k != besides], said)
+
+
+def check_texts(texts, column, split, said, blank=False):
+    """An error that names the rows without a text; blank: a text of no letters counts as one.
+
+    >>> check_texts(["Good.", " "], "review", "train", "load_text: 'films'")
+    Traceback (most recent call last):
+    ValueError: load_text: 'films': column 'review' has no text in rows [1] of the train split
+    """
+    missing = [i for i, t in enumerate(texts) if t is None or not (blank or t.strip())]
+    if missing:
+        raise ValueError(f"{said}: column {column!r} has no text in {rows_of(missing, split)}")
+
+
 def labels_hidden(table, column):
     """True where a split keeps every label to itself, as −1 or as nothing: a hub's test set.
 
@@ -174,3 +198,16 @@ def read_set(name, caller, what, spare):
             f"as a data set in the hub's layout: {error.__cause__ or error}"
         ) from error
     return found, "the hub" if where is None or isinstance(where, str) else "a directory"
+
+
+def read_texts(name, caller):
+    """A set of texts by name, as `read_set`; ValueError for one without a train split.
+
+    >>> read_texts("no/such", "load_text")
+    Traceback (most recent call last):
+    FileNotFoundError: load_text: can't find the text 'no/such' (name: a directory or a hub id). ...
+    """
+    found, _ = read_set(name, caller, "text", "docstrings")
+    if "train" not in found:
+        raise ValueError(f"{caller}: {str(name)!r} must have a train split, got {list(found)}")
+    return found

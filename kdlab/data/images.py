@@ -23,7 +23,7 @@ ORIENTATION = 0x0112  # the EXIF tag for how a camera was held
 GREY = {"1", "L", "LA", "La", "F", "I", "I;16", "I;16L", "I;16B", "I;16N"}  # modes without colour
 
 
-def _image_set(name, image, label, resize):
+def image_set(name, image, label, resize):
     """Any image-classification set with `datasets`: ({split: (images, labels)}, class names, card).
 
     images: a function from an array of row numbers to float32 (rows, c, height, width) in [0, 1].

@@ -18,7 +18,7 @@ from kdlab.base.extras import needs
 from kdlab.base.lab import device
 from kdlab.base.repeats import fresh
 from kdlab.data import multiview, sums
-from kdlab.data.images import _image_set
+from kdlab.data.images import image_set
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def load(
         raise ValueError(
             f"load: image, label and resize are for sets in the hub's layout, not for {name!r}"
         )
-    pools, classes, card = made[name]() if name in made else _image_set(name, image, label, resize)
+    pools, classes, card = made[name]() if name in made else image_set(name, image, label, resize)
     leave_out = _left_out(leave_out, len(classes))
     if sizes is not None and not _three_counts(sizes, len(classes)):
         raise ValueError(

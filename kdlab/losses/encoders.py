@@ -370,9 +370,24 @@ class LayerMap(EncoderLoss):
     def fit(self, student: Encoder, teacher: Encoder) -> list:
         """The layers of both sides; makes the projectors for their widths."""
         columns = list(zip(*self.pairs, strict=True))
-        for side, encoder, blocks in zip(
-            ("student", "teacher"), (student, teacher), columns, strict=True
-        ):
+        self._check_fit(student, teacher, columns)
+        self.heads, self.causal = student.heads, student.causal
+        widths = [(student.width, teacher.width), (student.embedding, teacher.embedding)]
+        for part, (s, t) in zip(("hidden", "embedding"), widths, strict=True):
+            if self.weights[part]:
+                self._bridge(part, s, t)
+        parts = [
+            part
+            for part, weight in [("query", "attention"), ("key", "attention"), ("hidden", "hidden")]
+            if self.weights[weight]
+        ]
+        embedding = [("embedding", 0)] if self.weights["embedding"] else []
+        return [[(part, i) for i in blocks for part in parts] + embedding for blocks in columns]
+
+    def _check_fit(self, student, teacher, columns):
+        """The errors for blocks that aren't there, and for attention that can't be compared."""
+        sides = [("student", student), ("teacher", teacher)]
+        for (side, encoder), blocks in zip(sides, columns, strict=True):
             if wrong := [i for i in blocks if not 0 <= i < len(encoder.blocks)]:
                 raise ValueError(
                     f"LayerMap: pairs {self.pairs} name blocks {wrong} of the {side}, "
@@ -384,34 +399,25 @@ class LayerMap(EncoderLoss):
                 f"got a student with {student.heads} heads and a teacher with {teacher.heads}; "
                 "expected equal numbers, or attention=0, or Relations"
             )
-        for side, encoder in (("student", student), ("teacher", teacher)):
+        for side, encoder in sides:
             if self.weights["attention"] and (encoder.rotary or encoder.value != encoder.width):
                 raise ValueError(
                     f"LayerMap: attention compares queries with keys, which the {side} rotates by "
                     "position or shares between heads after it has made them; expected attention=0"
                 )
-        self.heads, self.causal = student.heads, student.causal
-        for part, s, t in [
-            ("hidden", student.width, teacher.width),
-            ("embedding", student.embedding, teacher.embedding),
-        ]:
-            if self.weights[part] and self.project:
-                bridge = nn.Linear(s, t, bias=False)
-                if s == t:
-                    nn.init.eye_(bridge.weight)  # so that a copy of the teacher starts at 0
-                self.projectors[part] = bridge
-            elif self.weights[part] and s != t:
-                raise ValueError(
-                    f"LayerMap: {part} compares layers of one width, got a student with {s} "
-                    f"and a teacher with {t}; expected project=True, or {part}=0"
-                )
-        parts = [
-            part
-            for part, weight in [("query", "attention"), ("key", "attention"), ("hidden", "hidden")]
-            if self.weights[weight]
-        ]
-        embedding = [("embedding", 0)] if self.weights["embedding"] else []
-        return [[(part, i) for i in blocks for part in parts] + embedding for blocks in columns]
+
+    def _bridge(self, part, s, t):
+        """Learn what brings the student's width s to the teacher's t; without, both are one."""
+        if self.project:
+            bridge = nn.Linear(s, t, bias=False)
+            if s == t:
+                nn.init.eye_(bridge.weight)  # so that a copy of the teacher starts at 0
+            self.projectors[part] = bridge
+        elif s != t:
+            raise ValueError(
+                f"LayerMap: {part} compares layers of one width, got a student with {s} "
+                f"and a teacher with {t}; expected project=True, or {part}=0"
+            )
 
     def _squares(self, part, student, teacher, mask):
         if part in self.projectors:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from kdlab.base.arguments import instance, listed, number, one_of
+from kdlab.base.origin import origin
 from kdlab.base.wrapped import evaluating
 from kdlab.losses import features
 from kdlab.losses.kd import HardLabels
@@ -225,8 +226,7 @@ def _by_row(distance):
     """
     while isinstance(distance, partial):
         distance = distance.func
-    ours = str(getattr(distance, "__module__", "")).startswith("kdlab.")
-    return ours and "reduction" in inspect.signature(distance).parameters
+    return origin(distance) == "kdlab" and "reduction" in inspect.signature(distance).parameters
 
 
 class Tapped(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from kdlab.base.arguments import logits, number_or_tensor
+from kdlab.base.origin import origin
 from kdlab.losses.divergences import check_temperature
 from kdlab.losses.kd import KDLoss
 from kdlab.losses.pointwise import PointwiseKL
@@ -103,6 +104,16 @@ class OwnLoss(Objective):
     def needs_labels(self) -> bool:
         """Whether the function asks for labels."""
         return "labels" in self._asked
+
+    @property
+    def may_be_recorded(self) -> bool:
+        """Never: it runs as it is written."""
+        return False
+
+    @property
+    def may_run_abreast(self) -> bool:
+        """For an exercise's own solution, where the reader's code is not written yet."""
+        return origin(self.function) == "kdlab"
 
     def with_settings(self, **settings: Any) -> Objective:
         """A copy with other values; replicas that share one have it as a plain number."""

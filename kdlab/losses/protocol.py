@@ -1,15 +1,19 @@
 """What the loops may ask of an objective: the class that every objective derives from.
 
-`sweep` and its kin stack replicas, so shapes have any leading axes: (B, C) or (R, B, C).
+And what the trainer may ask of a loss on hidden layers. `sweep` and its kin stack replicas, so
+shapes have any leading axes: (B, C) or (R, B, C).
 """
 
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from kdlab.base.origin import origin
 
 
 class Objective:
@@ -65,6 +69,24 @@ class Objective:
         """
         return ()
 
+    @property
+    def may_be_recorded(self) -> bool:
+        """Whether a step of it on a GPU may be recorded and replayed: no number is read or kept.
+
+        By default where its class and the functions that it holds are kdlab's or torch's, and the
+        objectives that it holds may be; other code may do anything.
+        """
+        held = vars(self).values()
+        inner = [part for part in held if isinstance(part, Objective)]
+        code = [type(self), *(f for f in held if callable(f) and not isinstance(f, Objective))]
+        ours = all(origin(part) in ("kdlab", "torch") for part in code)
+        return ours and all(objective.may_be_recorded for objective in inner)
+
+    @property
+    def may_run_abreast(self) -> bool:
+        """Whether several stacks of it may be trained at once, each in a thread of its own."""
+        return self.may_be_recorded
+
     def rows(self, student: Any, teacher: Any, labels: Any) -> dict[str, Tensor]:
         """The terms a row, unchecked: {"loss": (…), and its parts by name}."""
         raise NotImplementedError(
@@ -113,6 +135,21 @@ class Objective:
     def settings(self) -> dict[str, Any]:
         """The settings by name, as the repr shows them."""
         return {key: value for key, value in vars(self).items() if not key.startswith("_")}
+
+
+@runtime_checkable
+class LayersLoss(Protocol):
+    """What `DistillationTrainer` asks of `hidden`, a module: a loss on the layers of two models.
+
+    It is called with the layers of both that were collected, and the attention mask: one loss a
+    row. LayerMap and Relations are two.
+    """
+
+    def prepare(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Look both models over, before the first step."""
+
+    def collect(self, model: nn.Module, side: str) -> AbstractContextManager[dict[str, Tensor]]:
+        """Within it, a forward pass of the "student" or the "teacher" fills the dictionary."""
 
 
 def _short(value: Any) -> str:

@@ -56,21 +56,7 @@ def _bars(table, teacher, student, tokens, epochs):
     said = f"{teacher} → {student}, {tokens:,.0f} tokens, {_times(epochs)}"
     canvas.text(EDGE, 34, said, fontsize=20, color=MUTED)
     left = 230
-    ax = panel(figure, left, 96, 430, HEIGHT - 170)
-    writing = table["hours"] - table[list(PARTS)].sum(axis=1) / CARD["rate"] / 3600
-    for row, way in enumerate(table.index):
-        at = 0.0
-        for part, (_, colour) in PARTS.items():
-            hours = table.loc[way, part] / CARD["rate"] / 3600
-            ax.barh(-row, hours, left=at, color=colour, height=0.6)
-            at += hours
-        ax.barh(-row, writing[way], left=at, color=ORANGE, height=0.6)
-    ax.set(xlabel="hours of one card", ylim=(0.6 - len(table), 0.6))
-    ax.set_xlim(0, 1.05 * float(table["hours"].max()))
-    ax.set_yticks([-row for row in range(len(table))], table.index)
-    ax.locator_params(axis="x", nbins=5)
-    ax.grid(False, axis="y")
-    ax.grid(True, axis="x")
+    _hours(panel(figure, left, 96, 430, HEIGHT - 170), table)
     for x, title in ((690, "money"), (800, "disk"), (900, "memory")):
         canvas.text(x, 84, title, fontsize=15, color=MUTED)
     for row, way in enumerate(table.index):
@@ -93,6 +79,24 @@ def _bars(table, teacher, student, tokens, epochs):
         "Four bars, one a way to train, of hours for teacher, student and writing; beside each its "
         "money, disk and memory, which are named in the text below.",
     )
+
+
+def _hours(ax, table):
+    """A bar for each way: the teacher's hours, the student's, and those of writing."""
+    writing = table["hours"] - table[list(PARTS)].sum(axis=1) / CARD["rate"] / 3600
+    for row, way in enumerate(table.index):
+        at = 0.0
+        for part, (_, colour) in PARTS.items():
+            hours = table.loc[way, part] / CARD["rate"] / 3600
+            ax.barh(-row, hours, left=at, color=colour, height=0.6)
+            at += hours
+        ax.barh(-row, writing[way], left=at, color=ORANGE, height=0.6)
+    ax.set(xlabel="hours of one card", ylim=(0.6 - len(table), 0.6))
+    ax.set_xlim(0, 1.05 * float(table["hours"].max()))
+    ax.set_yticks([-row for row in range(len(table))], table.index)
+    ax.locator_params(axis="x", nbins=5)
+    ax.grid(False, axis="y")
+    ax.grid(True, axis="x")
 
 
 def _words(table):

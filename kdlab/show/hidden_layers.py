@@ -1,6 +1,7 @@
 """Which layer to learn from, and by which distance, trained while one looks."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,9 @@ def hidden_layers_explorer(count: int = COUNT, epochs: int = EPOCHS) -> Explorer
             name: _hidden(runs, tasks[0], x)[LAYERS[layer]][0].cpu() for name, runs in sides.items()
         }
         cells = {"before": alike("before"), "after": alike(hints)}
-        return _side_by_side(
-            x[0].cpu(),
-            maps,
-            cells,
-            tasks[0].classes[data.y[rows[image]]],
-            layer,
-            show,
-            hints,
-            accuracy,
-        )
+        label = tasks[0].classes[data.y[rows[image]]]
+        seen = Seen(x[0].cpu(), label, layer, maps, cells, accuracy)
+        return _side_by_side(seen, show, hints)
 
     shown = [f"{tasks[0].classes[data.y[r]]}, number {i % 3 + 1}" for i, r in enumerate(rows)]
     return Explorer(
@@ -147,40 +141,55 @@ def _place(name):
     return TRAINED / name.split()[0]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One image in a layer of every network, and how the students compare before and after hints.
+
+    maps: {network: (C, h, w)}; cells: {"before", "after": {(layer, layer): Estimate}} of CKA;
+    accuracy: {"before", "after": Estimate}."""
+
+    image: torch.Tensor
+    label: str
+    layer: str
+    maps: dict[str, torch.Tensor]
+    cells: dict[str, dict]
+    accuracy: dict[str, Estimate]
+
+
 @on_stage
-def _side_by_side(image, maps, cells, label, layer, show, hints, accuracy):
+def _side_by_side(seen, show, hints):
     """Above, one image in every network; below, how alike their layers are; then the numbers."""
     figure, canvas = sheet(HEIGHT)
     size, step = 156, (WIDTH - EDGE) / 4
-    pixels = {"the image": image.permute(1, 2, 0).squeeze(-1).numpy()}
-    pixels |= {name: _shown(layer_of, show).numpy() for name, layer_of in maps.items()}
+    pixels = {"the image": seen.image.permute(1, 2, 0).squeeze(-1).numpy()}
+    pixels |= {name: _shown(layer_of, show).numpy() for name, layer_of in seen.maps.items()}
     for i, (name, shown) in enumerate(pixels.items()):
         left, ink = EDGE + i * step, name == "the image"
-        right = accuracy.get(name.removeprefix("student "))
+        right = seen.accuracy.get(name.removeprefix("student "))
         words = f"{name}, {right.mean:.0f} %" if right else name
         canvas.text(left, 26, words, color=MUTED if ink else INK, fontweight=BOLD)
         ax = panel(figure, left, 40, size, size)
         ax.imshow(shown, cmap="gray_r" if ink else "cividis", interpolation="none")
         ax.axis("off")
-    for i, (name, found) in enumerate(cells.items()):
+    for i, (name, found) in enumerate(seen.cells.items()):
         left = 116 + i * 478
         canvas.text(left - 92, 238, "student ↓", color=MUTED)
         canvas.text(left, 238, f"likeness (CKA) {name} hints", color=INK, fontweight=BOLD)
         canvas.text(left + 362, 238, "teacher →", color=MUTED, ha="right")
         _grid(panel(figure, left, 252, 362, 132), found)
-    count = len(cells["after"]["layer 3", "layer 3"].values)
+    count = len(seen.cells["after"]["layer 3", "layer 3"].values)
     picture = Picture(
         figure,
-        f"Above: {layer} of the first split's networks, one image, beside the students' "
+        f"Above: {seen.layer} of the first split's networks, one image, beside the students' "
         "mean accuracy. Below: likeness of all "
         "layers, the student's in rows, the teacher's in columns, "
         f"mean ± half of a 95 % interval over {count} splits. "
         f"Hints: {hints}, layer 3.",
-        f"Above, an image of a {label} and the {show} of {layer} in the teacher, "
+        f"Above, an image of a {seen.label} and the {show} of {seen.layer} in the teacher, "
         "the student before hints and the student after them. "
         "Below, two grids of nine CKA values, before and after. The numbers follow as text.",
     )
-    return picture, _words(maps, cells, label, layer, accuracy)
+    return picture, _words(seen)
 
 
 def _shown(layer, show):
@@ -214,18 +223,19 @@ def _grid(ax, found):
     ax.spines[:].set_visible(False)
 
 
-def _words(maps, cells, label, layer, accuracy):
+def _words(seen):
     """The numbers below the picture."""
-    own = {name: found["layer 3", "layer 3"] for name, found in cells.items()}
+    accuracy = seen.accuracy
+    own = {name: found["layer 3", "layer 3"] for name, found in seen.cells.items()}
     change, gain = own["after"] - own["before"], accuracy["after"] - accuracy["before"]
     where = {
         name: torch.nn.functional.normalize(m.square().sum(0).flatten(), dim=0)
-        for name, m in maps.items()
+        for name, m in seen.maps.items()
     }
     near = [float(where["teacher"] @ where[f"student {name}"]) for name in ("before", "after")]
     return [
-        f"{layer}, this {label}: cosine of the student's map with the teacher's {near[0]:.3f} "
-        f"before, {near[1]:.3f} after",
+        f"{seen.layer}, this {seen.label}: cosine of the student's map with the teacher's "
+        f"{near[0]:.3f} before, {near[1]:.3f} after",
         f"CKA of layer 3 with layer 3: {own['before']} before, {own['after']} after; "
         f"change {change}",
         f"accuracy on validation: {accuracy['before']} before, {accuracy['after']} after; "

@@ -107,27 +107,17 @@ def teacher_bells(distance, share):
 
 @on_stage
 def _draw(distance, share, beta, skew, start, steps):
-    kinds = {
-        "forward KL": None,
-        "reverse KL": None,
-        "JSD": beta,
-        "skewed KL": skew,
-    }
+    weights = {"forward KL": None, "reverse KL": None, "JSD": beta, "skewed KL": skew}
     names = ["forward KL", "reverse KL", f"JSD, β = {beta:g}", f"skewed KL, {skew:g}"]
     p, lines = teacher_bells(distance, share).exp(), []
     figure, canvas = sheet(HEIGHT)
-    found = {k: _fitted(k, w, distance, share, start)[steps] for k, w in kinds.items()}
-    bells = [_bell(torch.tensor(m), torch.tensor(w)).softmax(0) for m, w in found.values()]
-    top = max(float(d.max()) for d in (p, *bells))
-    step = (WIDTH - EDGE) / 4
-    for i, (name, q, (middle, width)) in enumerate(zip(names, bells, found.values(), strict=True)):
+    found = [_fitted(k, w, distance, share, start)[steps] for k, w in weights.items()]
+    bells = [_bell(torch.tensor(m), torch.tensor(w)).softmax(0) for m, w in found]
+    top, step = max(float(d.max()) for d in (p, *bells)), (WIDTH - EDGE) / 4
+    for i, (name, q, (middle, width)) in enumerate(zip(names, bells, found, strict=True)):
         x = EDGE + i * step
         canvas.text(x, 36, name, fontsize=TEXT + 4, fontweight=BOLD)
-        ax = panel(figure, x, 56, step - EDGE, HEIGHT - 160)
-        ax.fill_between(X.tolist(), p.tolist(), color=ROLES["teacher"]["color"], alpha=0.3, lw=0)
-        ax.plot(X.tolist(), q.tolist(), color=ROLES["student"]["color"], linewidth=4)
-        ax.set(ylim=(0, 1.05 * top), xlim=(-6, 6), xticks=[], yticks=[])
-        ax.axhline(0, color=MUTED, linewidth=2)
+        _two_bells(panel(figure, x, 56, step - EDGE, HEIGHT - 160), p, q, top)
         left, hardly = float(q[X < 0].sum()), float(q[p < 0.1 * p.max()].sum())
         words = f"left half: {100 * left:.0f} %", f"hardly said: {100 * hardly:.0f} %"
         for row, text in enumerate(words):
@@ -149,6 +139,14 @@ def _draw(distance, share, beta, skew, start, steps):
         ),
         lines,
     )
+
+
+def _two_bells(ax, p, q, top):
+    """The teacher's peaks as a ground, the student's bell over them; top: of all panels."""
+    ax.fill_between(X.tolist(), p.tolist(), color=ROLES["teacher"]["color"], alpha=0.3, lw=0)
+    ax.plot(X.tolist(), q.tolist(), color=ROLES["student"]["color"], linewidth=4)
+    ax.set(ylim=(0, 1.05 * top), xlim=(-6, 6), xticks=[], yticks=[])
+    ax.axhline(0, color=MUTED, linewidth=2)
 
 
 def _key(canvas):

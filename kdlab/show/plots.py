@@ -98,27 +98,9 @@ def curve(
         gone = line.diverged(x)
         kept = [value for value in line.frame[x].unique() if value not in gone]
         cells = line.where(**{x: kept}).estimates(x, metric) if kept else {}
-        here = list(cells.values())
-        ax.errorbar(
-            list(cells),
-            [e.mean for e in here],
-            yerr=[e.half_width() for e in here],
-            marker="o",
-            capsize=4,
-            label=f"{by} {group}" if by else name if also else None,
-            color=COLOURS[i],
-        )
-        ax.plot(
-            list(gone),
-            [0.04] * len(gone),
-            "x",
-            color=COLOURS[i],
-            markersize=10,
-            markeredgewidth=3,
-            transform=ax.get_xaxis_transform(),
-            label="diverged" if gone and not fallen else None,
-        )
-        found += here
+        _with_bars(ax, cells, COLOURS[i], f"{by} {group}" if by else name if also else None)
+        _at_the_foot(ax, gone, COLOURS[i], "diverged" if gone and not fallen else None)
+        found += cells.values()
         of = f"{by} {group}, " if by else ""
         fallen += [f"{of}{x} {value} ({count} runs)" for value, count in gone.items()]
     for i, (other, e) in enumerate((also or {}).items(), start=1):
@@ -143,6 +125,20 @@ def curve(
         (caption or f"{what} over {x}{splits}.") + said,
         (alt or f"{what} against {x}, with error bars.") + said,
     )
+
+
+def _with_bars(ax, cells, colour, label):
+    """One line of dots with their intervals: {x: Estimate}."""
+    means = [e.mean for e in cells.values()]
+    half = [e.half_width() for e in cells.values()]
+    look = {"marker": "o", "capsize": 4, "color": colour}
+    ax.errorbar(list(cells), means, yerr=half, label=label, **look)
+
+
+def _at_the_foot(ax, gone, colour, label):
+    """An × for each x of which runs diverged."""
+    place, look = [0.04] * len(gone), {"markersize": 10, "markeredgewidth": 3, "color": colour}
+    ax.plot(list(gone), place, "x", transform=ax.get_xaxis_transform(), label=label, **look)
 
 
 @style()
@@ -246,33 +242,12 @@ def verdict_map(
     fig, grid = axes(
         1, len(panels), figsize=(3.1 * len(panels), 0.62 * len(rows) + 1.7), sharey=True
     )
-    kinds, diverged = list(VERDICTS), False
+    diverged = False
     for ax, panel, title in zip(np.atleast_1d(grid), panels, titles or panels, strict=True):
         found = [[cell(panel, r, c) for c in columns] for r in rows]
         gone = [[v == "diverged" or not np.isfinite(mean) for mean, v in line] for line in found]
         diverged = diverged or bool(np.any(gone))
-        colours = ListedColormap(list(VERDICTS.values())).with_extremes(bad="white")
-        ax.imshow(
-            [
-                [np.nan if g else kinds.index(v) for (_, v), g in zip(line, its, strict=True)]
-                for line, its in zip(found, gone, strict=True)
-            ],
-            aspect="auto",
-            vmin=0,
-            vmax=len(kinds) - 1,
-            cmap=colours,
-        )
-        for i, line in enumerate(found):
-            for j, (mean, verdict) in enumerate(line):
-                dark = verdict not in ("helps", "hurts") or gone[i][j]
-                ink = "black" if dark else "white"
-                text = (
-                    "×"
-                    if gone[i][j]
-                    # + 0.0 turns −0.0 into 0.0
-                    else f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}".replace("-", "−")
-                )
-                ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=10)
+        _verdicts(ax, found, gone)
         ax.set_xticks(range(len(columns)), columns)
         ax.set_yticks(range(len(rows)), rows)
         for i in range(1, len(rows)):
@@ -284,13 +259,32 @@ def verdict_map(
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
     np.atleast_1d(grid)[0].set_ylabel(row_label)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=VERDICTS[k]) for k in kinds]
-    words = [f"{SIGNS[k]} {k}" for k in kinds]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in VERDICTS.values()]
+    words = [f"{SIGNS[k]} {k}" for k in VERDICTS]
     if diverged:
         handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor="grey"))
         words.append("× diverged")
     fig.legend(handles, words, loc="outside lower center", ncols=4, fontsize=10)
     return Picture(fig, caption, alt)
+
+
+def _verdicts(ax, found, gone):
+    """The cells of one panel: found (mean, verdict) and gone (whether it diverged), row by row."""
+    kinds = list(VERDICTS)
+    shades = [
+        [np.nan if g else kinds.index(v) for (_, v), g in zip(line, its, strict=True)]
+        for line, its in zip(found, gone, strict=True)
+    ]
+    colours = ListedColormap(list(VERDICTS.values())).with_extremes(bad="white")
+    ax.imshow(shades, aspect="auto", vmin=0, vmax=len(kinds) - 1, cmap=colours)
+    for i, line in enumerate(found):
+        for j, (mean, verdict) in enumerate(line):
+            if gone[i][j]:
+                text, ink = "×", "black"
+            else:  # + 0.0 turns −0.0 into 0.0
+                text = f"{SIGNS[verdict]}\n{round(mean, 1) + 0.0:+.1f}".replace("-", "−")
+                ink = "white" if verdict in ("helps", "hurts") else "black"
+            ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=10)
 
 
 @style()

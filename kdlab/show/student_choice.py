@@ -3,6 +3,7 @@
 import statistics
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,11 @@ def choose_student_explorer(runs: Any = None, teachers: Any = None) -> Explorer:
     accuracy, modules, x, fallen = _beforehand() if runs is None else _of_runs(runs, teachers)
     size = {name: 4 * parameters(m) / 1000 for name, m in modules.items()}
     latency = latency_ratios(modules, modules[TEACHER], x)
+    students = Students(accuracy, size, latency)
 
     def draw(kilobytes, share, rule):
         name, fits = pick(accuracy, size, latency, kilobytes, share, rule)
-        picture, lines = _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits)
+        picture, lines = _trade_off(students, Choice(kilobytes, share, rule, fits, name))
         return picture, lines + fallen
 
     return Explorer("Choose a student", _budgets(max(size.values())), draw)
@@ -191,78 +193,108 @@ def _budgets(largest):
     ]
 
 
+@dataclass(frozen=True)
+class Students:
+    """What there is to choose from, by name: accuracy and latency as estimates, size in kB."""
+
+    accuracy: dict[str, Estimate]
+    size: dict[str, float]
+    latency: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A budget (kB, per cent of the teacher's latency), what fits into it, and what was picked."""
+
+    kilobytes: float
+    share: float
+    rule: str
+    fits: list[str]
+    name: str | None  # None where nothing fits
+
+
 @on_stage
-def _trade_off(accuracy, size, latency, kilobytes, share, rule, name, fits):
-    order = sorted(accuracy, key=lambda n: -size[n])
+def _trade_off(students, chosen):
+    name = chosen.name
+    order = sorted(students.accuracy, key=lambda n: -students.size[n])
     figure, canvas = sheet(HEIGHT)
-    said = f"{name}: {accuracy[name].mean:.1f} %, {size[name]:.1f} kB" if name else "nothing fits"
     canvas.text(EDGE, 34, "the budget buys", fontsize=20, color=MUTED)
+    said = "nothing fits"
+    if name:
+        said = f"{name}: {students.accuracy[name].mean:.1f} %, {students.size[name]:.1f} kB"
     colour = ROLES["student"]["color"]
     canvas.text(200, 34, said, fontsize=22, color=colour, fontweight=BOLD)
-    height = HEIGHT - 130
-    left, middle, right = (
-        panel(figure, x, 56, width, height) for x, width in ((170, 300), (500, 210), (746, 210))
-    )
-    for i, n in enumerate(order):
-        colour = ROLES["student"]["color"] if n == name else LIGHT if n in fits else PALE
-        e, slow = accuracy[n], latency[n]
-        half = e.half_width()
-        left.plot([e.mean - half, e.mean + half], [-i, -i], color=colour, lw=6, zorder=3)
-        left.plot(e.mean, -i, "o", markersize=15, color=colour, markeredgecolor="white", zorder=3)
-        middle.barh(-i, size[n], color=colour, height=0.66)
-        right.barh(-i, slow.mean, xerr=slow.half_width(), color=colour, height=0.66)
-    left.set_yticks([-i for i in range(len(order))], order)
-    for row, n in zip(left.get_yticklabels(), order, strict=True):
-        row.set(fontweight=BOLD if n == name else "normal", color=INK if n in fits else GREY)
-    budget = dict(color=INK, linestyle="--", linewidth=2.5)
-    middle.axvline(kilobytes, **budget)
-    if share < ANY:
-        right.axvline(share, **budget)
+    panels = [
+        panel(figure, x, 56, width, HEIGHT - 130)
+        for x, width in ((170, 300), (500, 210), (746, 210))
+    ]
+    _rows(panels, order, students, chosen)
     titles = "accuracy on validation (%)", "size (kB)", "latency (teacher 100)"
-    for ax, title in zip((left, middle, right), titles, strict=True):
+    for ax, title in zip(panels, titles, strict=True):
         ax.set(xlabel=title, ylim=(0.6 - len(order), 0.6))
         ax.locator_params(axis="x", nbins=4)
         ax.grid(False, axis="y")
         ax.grid(True, axis="x")
-        ax.tick_params(labelleft=ax is left)
-    count = len(next(iter(accuracy.values())).values)
-    any_share = f"{share} %" if share < ANY else "any share"
+        ax.tick_params(labelleft=ax is panels[0])
+    count = len(next(iter(students.accuracy.values())).values)
+    any_share = f"{chosen.share} %" if chosen.share < ANY else "any share"
     return (
         Picture(
             figure,
             "A row for each student, the largest first. Bars at the dots are 95 % intervals "
             f"over {count} splits, those of latency over repeats on this machine, batch 1. "
-            f"Dashed: the budgets; grey: outside them; darkest: what they buy, {rule}.",
+            f"Dashed: the budgets; grey: outside them; darkest: what they buy, {chosen.rule}.",
             "Three panels with a row for each student: accuracy with error bars, "
-            f"size with the budget of {kilobytes:g} kB, latency with that of {any_share} "
+            f"size with the budget of {chosen.kilobytes:g} kB, latency with that of {any_share} "
             "of the teacher's. The one picked is marked, and named in the text below.",
         ),
-        _words(accuracy, size, latency, kilobytes, share, name, fits),
+        _words(students, chosen),
     )
 
 
-def _words(accuracy, size, latency, kilobytes, share, name, fits):
+def _rows(panels, order, students, chosen):
+    """A row for each student: what it reads right, its size and its latency; and the budgets."""
+    left, middle, right = panels
+    for i, n in enumerate(order):
+        picked = n == chosen.name
+        colour = ROLES["student"]["color"] if picked else LIGHT if n in chosen.fits else PALE
+        e, slow = students.accuracy[n], students.latency[n]
+        half = e.half_width()
+        left.plot([e.mean - half, e.mean + half], [-i, -i], color=colour, lw=6, zorder=3)
+        left.plot(e.mean, -i, "o", markersize=15, color=colour, markeredgecolor="white", zorder=3)
+        middle.barh(-i, students.size[n], color=colour, height=0.66)
+        right.barh(-i, slow.mean, xerr=slow.half_width(), color=colour, height=0.66)
+    left.set_yticks([-i for i in range(len(order))], order)
+    for label, n in zip(left.get_yticklabels(), order, strict=True):
+        weight = BOLD if n == chosen.name else "normal"
+        label.set(fontweight=weight, color=INK if n in chosen.fits else GREY)
+    budget = dict(color=INK, linestyle="--", linewidth=2.5)
+    middle.axvline(chosen.kilobytes, **budget)
+    if chosen.share < ANY:
+        right.axvline(chosen.share, **budget)
+
+
+def _words(students, chosen):
     """What was picked, and how the others compare with it."""
-    lines = ["Nothing fits: raise a budget."]
-    if name:
-        lines = [
-            f"Picked: {name}, accuracy {accuracy[name]}, {size[name]:.1f} kB, "
-            f"latency {latency[name]} of the teacher's."
-        ]
-    for other in sorted(
-        (n for n in accuracy if name and n != name), key=lambda n: -accuracy[n].mean
-    ):
+    accuracy, size, latency = students.accuracy, students.size, students.latency
+    name, share = chosen.name, f"{chosen.share} %" if chosen.share < ANY else "any"
+    lines = [
+        f"Within {chosen.kilobytes:g} kB and {share} latency: {len(chosen.fits)} of "
+        f"{len(accuracy)}."
+    ]
+    if not name:
+        return [*lines, "Nothing fits: raise a budget."]
+    lines.append(
+        f"Picked: {name}, accuracy {accuracy[name]}, {size[name]:.1f} kB, "
+        f"latency {latency[name]} of the teacher's."
+    )
+    for other in sorted((n for n in accuracy if n != name), key=lambda n: -accuracy[n].mean):
         difference = accuracy[other] - accuracy[name]
-        reason = "" if other in fits else " (outside the budget)"
+        reason = "" if other in chosen.fits else " (outside the budget)"
         word = {"helps": "surely better", "hurts": "surely worse"}.get(
             difference.verdict(0), "cannot tell"
         )
         lines.append(
             f"{other}: {difference}, {word}; {size[other]:.1f} kB, latency {latency[other]}{reason}"
         )
-    lines.insert(
-        0,
-        f"Within {kilobytes:g} kB and {f'{share} %' if share < ANY else 'any'} latency: {len(fits)}"
-        f" of {len(accuracy)}.",
-    )
     return lines

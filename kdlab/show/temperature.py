@@ -1,6 +1,8 @@
 """What temperature does to one image's answer, with handles."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -80,7 +82,7 @@ def temperature_explorer(task: Any = None, teacher: Any = None, student: Any = N
                     f"got {len(z)} and {len(s)} logits"
                 )
         picture = images[image] if source == "an image" else None
-        return _three_softmaxes(z, s, label, classes, T, scale, picture)
+        return _three_softmaxes(Answers(z, s, label, classes, T), scale, picture)
 
     return Explorer(
         "Temperature: what the softmax does to an answer",
@@ -121,9 +123,28 @@ def _answers(key, model, x):
     return answer
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Logits (C,) of a teacher and of a student, the label, the classes' names, and T."""
+
+    teacher: torch.Tensor
+    student: torch.Tensor
+    label: int
+    classes: Sequence[str]
+    T: float
+
+    @property
+    def losses(self):
+        """The soft loss without T², and the hard loss."""
+        soft = float(divergences.forward_kl(self.student, self.teacher, self.T))
+        return soft, -float(divergences.log_softmax(self.student)[self.label])
+
+
 @on_stage
-def _three_softmaxes(z, s, label, classes, T, scale, image):
+def _three_softmaxes(answers, scale, image):
     """Teacher and student at T, the student at 1 beside the label; then the numbers."""
+    z, s, T = answers.teacher, answers.student, answers.T
+    label, classes = answers.label, answers.classes
     shares = [divergences.log_softmax(v, t).exp() for v, t in ((z, T), (s, T), (s, 1.0))]
     figure, canvas = sheet(HEIGHT)
     long = max(map(len, classes)) > 2
@@ -148,7 +169,7 @@ def _three_softmaxes(z, s, label, classes, T, scale, image):
         ax.tick_params(labelleft=i == 0)
     frame = dict(fill=False, edgecolor=INK, linewidth=2.5, linestyle="--", width=0.75)
     ax.bar([label], [1.0], **frame)
-    soft, hard = _losses(z, s, label, T)
+    soft, hard = answers.losses
     ends = [start + i * step for i in range(4)]
     _bracket(canvas, ends[0], ends[2] - 26, f"soft loss: T² × KL = {soft * T * T:.3f} nats")
     _bracket(canvas, ends[2], ends[3] - 26, f"hard loss: {hard:.3f} nats")
@@ -160,12 +181,7 @@ def _three_softmaxes(z, s, label, classes, T, scale, image):
         f"teacher at T = {T:g}, student at T = {T:g}, student at T = 1 with the label's bar "
         f"of height 1 over class {classes[label]}. The numbers follow as text.",
     )
-    return picture, _words(z, s, label, classes, T, shares[0])
-
-
-def _losses(z, s, label, T):
-    """The soft loss without T², and the hard loss."""
-    return float(divergences.forward_kl(s, z, T)), -float(divergences.log_softmax(s)[label])
+    return picture, _words(answers, shares[0])
 
 
 def _bracket(canvas, left, right, words):
@@ -175,12 +191,13 @@ def _bracket(canvas, left, right, words):
     canvas.text((left + right) / 2, y + 28, words, ha="center", fontweight=BOLD)
 
 
-def _words(z, s, label, classes, T, p):
-    """Entropies, the teacher's likeliest classes, and the two losses."""
-    kl, cross = _losses(z, s, label, T)
+def _words(answers, p):
+    """Entropies, the teacher's likeliest classes, and the two losses; p: the teacher's at T."""
+    z, s, T = answers.teacher, answers.student, answers.T
+    kl, cross = answers.losses
     order = p.argsort(descending=True)[:4].tolist()
     h = [float(metrics.entropy(v, t)) for v, t in ((z, 1.0), (z, T), (s, T), (s, 1.0))]
-    likely = ", ".join(f"{classes[c]} {100 * p[c]:.2f} %" for c in order)
+    likely = ", ".join(f"{answers.classes[c]} {100 * p[c]:.2f} %" for c in order)
     return [
         f"Teacher: entropy {h[0]:.3f} nats at T = 1, "
         f"{h[1]:.3f} at T = {T:g} (uniform: {math.log(len(z)):.3f}).",

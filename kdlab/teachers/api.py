@@ -96,6 +96,46 @@ def _settings(given, max_tokens, temperature, seed):
     return settings
 
 
+def _check_price(price, max_cost):
+    if price is not None and not (isinstance(price, (tuple, list)) and len(price) == 2):
+        raise ValueError(
+            f"APITeacher: price must be (in, out) dollars per million tokens, got {price!r}"
+        )
+    for dollars in price or ():
+        number("APITeacher", "price", dollars, low=0)
+    if max_cost is not None and price is None:
+        raise ValueError(f"APITeacher: max_cost must come with a price, got {max_cost!r} without")
+    number("APITeacher", "max_cost", 0 if max_cost is None else max_cost, low=0)
+
+
+def _check_folder(cache):
+    instance("APITeacher", "cache", cache, (str, os.PathLike), "a folder's path")
+    text("APITeacher", "cache", os.fspath(cache))
+    if Path(cache).is_file():
+        raise ValueError(f"APITeacher: cache must be a folder, got the file {cache}")
+
+
+def _client(url, base_url, api_key, retries, timeout):
+    """OpenAI's client for this address."""
+    with needs("api", asked="APITeacher", why="a teacher behind HTTP needs"):
+        import openai
+
+    # a proxy is no way to this machine
+    local = url.hostname in ("127.0.0.1", "localhost", "::1")
+    return openai.OpenAI(
+        base_url=base_url,
+        api_key=api_key,
+        max_retries=retries,
+        timeout=timeout,
+        http_client=openai.DefaultHttpxClient(trust_env=False) if local else None,
+    )
+
+
+def _asked_scores(name, k):
+    """How an endpoint is asked for the k likeliest tokens: that of a prompt, or of messages."""
+    return {"logprobs": k} if name == "prompt" else {"logprobs": True, "top_logprobs": k}
+
+
 def _several(given):
     return hasattr(given, "__iter__") and not isinstance(given, (str, dict))
 
@@ -143,49 +183,14 @@ class APITeacher:
         whole("APITeacher", "workers", workers, least=1)
         whole("APITeacher", "max_calls", 0 if max_calls is None else max_calls)
         number("APITeacher", "timeout", timeout, above=0)
-        if price is not None and not (isinstance(price, (tuple, list)) and len(price) == 2):
-            raise ValueError(
-                f"APITeacher: price must be (in, out) dollars per million tokens, got {price!r}"
-            )
-        for dollars in price or ():
-            number("APITeacher", "price", dollars, low=0)
-        if max_cost is not None and price is None:
-            raise ValueError(
-                f"APITeacher: max_cost must come with a price, got {max_cost!r} without"
-            )
-        number("APITeacher", "max_cost", 0 if max_cost is None else max_cost, low=0)
+        _check_price(price, max_cost)
         if cache is not None:
-            instance("APITeacher", "cache", cache, (str, os.PathLike), "a folder's path")
-            text("APITeacher", "cache", os.fspath(cache))
-            if Path(cache).is_file():
-                raise ValueError(f"APITeacher: cache must be a folder, got the file {cache}")
-        with needs("api", asked="APITeacher", why="a teacher behind HTTP needs"):
-            import openai
-
-        # a proxy is no way to this machine
-        local = url.hostname in (
-            "127.0.0.1",
-            "localhost",
-            "::1",
-        )
-        self._client = openai.OpenAI(
-            base_url=base_url,
-            api_key=api_key,
-            max_retries=retries,
-            timeout=timeout,
-            http_client=openai.DefaultHttpxClient(trust_env=False) if local else None,
-        )
-        self.url, self.model, self.cache = (
-            base_url.rstrip("/"),
-            model,
-            Path(cache) if cache is not None else None,
-        )
-        self.max_calls, self.max_cost, self.price, self.workers = (
-            max_calls,
-            max_cost,
-            price or (0, 0),
-            workers,
-        )
+            _check_folder(cache)
+        self._client = _client(url, base_url, api_key, retries, timeout)
+        self.url, self.model = base_url.rstrip("/"), model
+        self.cache = Path(cache) if cache is not None else None
+        self.max_calls, self.max_cost, self.price = max_calls, max_cost, price or (0, 0)
+        self.workers = workers
         self.calls, self.cost, self._reserved, self._lock = 0, 0.0, 0.0, threading.Lock()
 
     def __repr__(self):
@@ -217,8 +222,7 @@ class APITeacher:
         if not _several(prompts) or not all(isinstance(prompt, str) for prompt in prompts):
             raise TypeError(f"APITeacher: prompts must be a list of texts, got {prompts!r:.80}")
         settings = _settings(request, max_tokens, temperature, seed)
-        scores = {"logprobs": top_logprobs}
-        return self._ask_all("prompt", prompts, settings, scores, top_logprobs, answers, keep)
+        return self._ask_all("prompt", prompts, settings, top_logprobs, answers, keep)
 
     def chat(
         self,
@@ -246,8 +250,7 @@ class APITeacher:
                 f"each [{{'role': …, 'content': …}}, …], got {messages!r:.80}"
             )
         settings = _settings(request, max_tokens, temperature, seed)
-        scores = {"logprobs": True, "top_logprobs": top_logprobs}
-        return self._ask_all("messages", messages, settings, scores, top_logprobs, answers, keep)
+        return self._ask_all("messages", messages, settings, top_logprobs, answers, keep)
 
     def score(self, texts: Any, top_logprobs: int = 5) -> list:
         """How the teacher reads texts that are there, such as a student's → a list of `Answer`.
@@ -264,10 +267,9 @@ class APITeacher:
         if whole("APITeacher", "top_logprobs", top_logprobs, most=20) == 0:
             raise ValueError("APITeacher: top_logprobs must be at least 1 to score a text, got 0")
         settings = {"max_tokens": 0, "echo": True}
-        scores = {"logprobs": top_logprobs}
-        return self._ask_all("prompt", texts, settings, scores, top_logprobs, 1, None)
+        return self._ask_all("prompt", texts, settings, top_logprobs, 1, None)
 
-    def _ask_all(self, name, prompts, settings, scores, k, count, keep):
+    def _ask_all(self, name, prompts, settings, k, count, keep):
         whole("APITeacher", "top_logprobs", k, most=20)
         whole("APITeacher", "answers", count, least=1)
         if count > 1 and not settings.get("temperature", 1):
@@ -276,7 +278,7 @@ class APITeacher:
             )
         if keep is not None and not callable(keep):
             raise TypeError(f"APITeacher: keep must be a function or None, got {keep!r:.60}")
-        base = {"model": self.model, **settings, **(scores if k else {})}
+        base = {"model": self.model, **settings, **(_asked_scores(name, k) if k else {})}
         seeds = [{}]
         if count > 1 and "seed" in settings:
             first = whole("APITeacher", "seed", settings["seed"])

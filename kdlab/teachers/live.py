@@ -14,8 +14,7 @@ class Live:
     """A teacher made anew at each step, as `EMA` and `Peers` are, not logits computed once.
 
     The loop calls `begin` for each stack of replicas, `answer` at each step and `after_step` behind
-    it. One that also has `state()`, {name: tensor} of all that its steps change, is recorded with
-    the step on a GPU (kdlab.training.capture).
+    it; one of your own writes `answer`.
     """
 
     replicas: Any
@@ -27,8 +26,21 @@ class Live:
         live.replicas = replicas
         return live
 
+    def answer(self, rows: Tensor | None, x: Tensor, student_logits: Tensor) -> Tensor:
+        """What it says of x (R, B, …), of these rows (R, B) or of other data: (R, B, C)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define answer(rows, x, student_logits)"
+        )
+
     def after_step(self) -> None:
         """What follows the optimiser's step."""
+
+    def state(self) -> dict[str, Tensor] | None:
+        """{name: tensor} of all that its steps change, so that they can be recorded on a GPU.
+
+        None: nobody knows, and they run as they are written (see kdlab.training.capture).
+        """
+        return None
 
 
 class EMA(Live):

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -66,7 +67,8 @@ def fit(
 
     from kdlab.training.trainer import DistillationTrainer
 
-    _check_arguments(student, collator, epochs, steps, batch, lr, seed)
+    pace = Pace(epochs, steps, batch, lr, seed)
+    _check_arguments(student, collator, pace)
     _check_data(student, data, collator, steps)
     total = steps if steps > 0 else math.ceil(epochs * math.ceil(len(data) / batch))
     half = any(p.requires_grad and p.dtype in HALF for p in student.parameters())
@@ -77,7 +79,7 @@ def fit(
         with tempfile.TemporaryDirectory() as folder, threads_for(student):
             trainer = DistillationTrainer(
                 student,
-                _settings(folder, epochs, steps, total, batch, lr, seed, half),
+                _settings(folder, pace, total, half),
                 teacher=teacher,
                 objective=objective,
                 hidden=hidden,
@@ -95,22 +97,33 @@ def fit(
     return told[["step", "epoch", "loss", "soft", "hard", "hidden"]]
 
 
-def _settings(folder, epochs, steps, total, batch, lr, seed, half):
-    """The Trainer's arguments."""
+@dataclass(frozen=True)
+class Pace:
+    """How long, in what batches, how fast and in what order a student is trained: as for `fit`."""
+
+    epochs: float
+    steps: int
+    batch: int
+    lr: float
+    seed: int
+
+
+def _settings(folder, pace, total, half):
+    """The Trainer's arguments; total: the steps to come."""
     from transformers import TrainingArguments
 
     on_gpu = device().type == "cuda"
     return TrainingArguments(
         folder,
-        num_train_epochs=epochs,
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=lr,
+        num_train_epochs=pace.epochs,
+        max_steps=pace.steps,
+        per_device_train_batch_size=pace.batch,
+        learning_rate=pace.lr,
         lr_scheduler_type="cosine",
         warmup_steps=0.1 if total > 1 else 0,  # the first step of a warm-up has the rate 0
         weight_decay=0.0,
         max_grad_norm=1.0,
-        seed=seed,
+        seed=pace.seed,
         report_to="none",
         save_strategy="no",
         logging_steps=max(1, total // MARKS),
@@ -122,7 +135,7 @@ def _settings(folder, epochs, steps, total, batch, lr, seed, half):
     )
 
 
-def _check_arguments(student, collator, epochs, steps, batch, lr, seed):
+def _check_arguments(student, collator, pace):
     """The errors that need no data."""
     instance("fit", "student", student, torch.nn.Module, "an nn.Module")
     if not any(p.requires_grad for p in student.parameters()):
@@ -131,14 +144,14 @@ def _check_arguments(student, collator, epochs, steps, batch, lr, seed):
         raise TypeError(
             f"fit: collator must be a function from rows to a batch, or None, got {collator!r:.60}"
         )
-    number("fit", "epochs", epochs, above=0)
-    if whole("fit", "steps", steps, least=-1) == 0:
+    number("fit", "epochs", pace.epochs, above=0)
+    if whole("fit", "steps", pace.steps, least=-1) == 0:
         raise ValueError(
             "fit: steps must be a whole number of at least 1, or -1 to go by epochs, got 0"
         )
-    whole("fit", "batch", batch, least=1)
-    number("fit", "lr", lr, above=0)
-    whole("fit", "seed", seed, most=2**32 - 1)  # the most that NumPy takes
+    whole("fit", "batch", pace.batch, least=1)
+    number("fit", "lr", pace.lr, above=0)
+    whole("fit", "seed", pace.seed, most=2**32 - 1)  # the most that NumPy takes
 
 
 def _check_learnt(student, trainer, lr):

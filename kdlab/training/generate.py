@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -133,6 +133,18 @@ def as_dataset(batch):
             "labels": [labels[real].tolist() for _, real, labels in rows],
         }
     )
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """What `DistillationTrainer` asks of an on_policy that says how it draws, as `OnPolicy` does.
+
+    Any function (student, batches, step) → batches is one too; it is only called. positions: how
+    long a text may be, which the trainer sets. options: those of `completions`.
+    """
+
+    positions: int | None
+    options: dict[str, Any]
 
 
 class OnPolicy:

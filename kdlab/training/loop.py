@@ -1,20 +1,22 @@
 """The loop: students of one stack, epoch by epoch, batch by batch."""
 
-import dataclasses
 import functools
 import math
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from kdlab.base.lab import device
 from kdlab.base.repeats import fresh
 from kdlab.evidence import metrics
-from kdlab.losses.own import OwnLoss
-from kdlab.losses.protocol import Objective
 from kdlab.losses.slopes import with_slope
 from kdlab.training.axes import build, name_of
+from kdlab.training.budgets import Budgets
 from kdlab.training.capture import Captured
 from kdlab.training.replicas import Replicas, threads_for
 from kdlab.training.stepper import Stepper
@@ -61,83 +63,88 @@ def _one_a_row(terms, rows):
     return terms
 
 
-def train_stack(runs, stack, experiment, bar):
-    """Train one stack and add its rows to `runs`, also those of an interrupted one."""
+@dataclass(frozen=True)
+class Begun:
+    """A stack before its first epoch: its students, who teaches them, and one step of theirs.
+
+    unit (R,): whose task each student learns; rows, pixels: of a task, and of one input."""
+
+    students: Replicas
+    teacher: Any
+    stepper: Stepper
+    one_step: Callable
+    unit: Tensor
+    rows: int
+    pixels: int
+
+    def order(self):
+        """The rows of the next epoch, (R, rows), each student's in its own order."""
+        order = _same_in_a_cohort(self.students.orders_of_epoch(self.rows), self.teacher.cohort)
+        return order + (self.unit * self.rows)[:, None]
+
+
+def _begin(stack, experiment):
     x, y = experiment.rows(stack.objective)
-    n = len(y) // len(experiment.tasks)
-    where = torch.tensor([(run.task, run.nth_seed) for run in stack.runs], device=device())
-    unit, nth = where.T
+    n, pixels = len(y) // len(experiment.tasks), x[0].numel()
     answers = experiment.answers(stack.objective)
     seeds = [fresh(run.seed) for run in stack.runs]
     with SEEDED:
         modules = _students(stack, experiment, x, answers)
     students = Replicas(modules, seeds)
-    teacher = _teacher(stack, experiment, students, answers, len(y), unit, nth)
-    steps = math.ceil(n / stack.batch) * stack.epochs
-    rates, pixels = [run.lr for run in stack.runs], x[0].numel()
+    teacher = _teacher(stack, experiment, students, answers, n)
+    steps, rates = math.ceil(n / stack.batch) * stack.epochs, [run.lr for run in stack.runs]
     stepper = Stepper(students, rates, steps, pixels=pixels, **experiment.options)
     one_step = one_step_of(stepper, stack.objective, teacher, x, y)
-    budgets = {e: dataclasses.replace(stack, epochs=e) for e in (*stack.shorter, stack.epochs)}
-    parts = {epochs: runs.none() for epochs in budgets}  # joined at the end, in this order
-    own = parts[stack.epochs]
-    marks = {epochs: marked(experiment.checkpoints, epochs) for epochs in budgets}
-    began, recorded = time.perf_counter(), -1
+    return Begun(students, teacher, stepper, one_step, _places(stack)[0], n, pixels)
+
+
+def _places(stack):
+    """Each student's task, and which of that task's seeds it has: (R,) twice."""
+    places = torch.tensor([(run.task, run.nth_seed) for run in stack.runs], device=device())
+    return places.T
+
+
+def train_stack(runs, stack, experiment, bar):
+    """Train one stack and add its rows to `runs`, also those of an interrupted one."""
+    begun = _begin(stack, experiment)
+    students, stepper = begun.students, begun.stepper
+    kept, began = Budgets(runs, stack, experiment.checkpoints), time.perf_counter()
     students.base.train()
     try:
         for number in range(1, stack.epochs + 1):
-            order = _same_in_a_cohort(students.orders_of_epoch(n), teacher.cohort)
-            with threads_for(students, pixels):
-                terms = epoch(one_step, order + (unit * n)[:, None], stack.batch)
-            here = [epochs for epochs in budgets if number in marks[epochs]]
-            if here:
+            order = begun.order()
+            with threads_for(students, begun.pixels):
+                terms = epoch(begun.one_step, order, stack.batch)
+            if kept.wants(number):
                 spent = (time.perf_counter() - began) / len(students)
-                found = validate(students, experiment, unit, teacher)
+                found = validate(students, experiment, begun.unit, begun.teacher)
                 found["diverged"] |= ~terms["loss"].isfinite()
-                means = {name: total / n for name, total in terms.items()}
+                means = {name: total / begun.rows for name, total in terms.items()}
                 means["seconds"] = torch.full((len(students),), spent)
-                for epochs in here:
-                    parts[epochs].record(budgets[epochs], number, means, found, stepper.t)
-                recorded = number if stack.epochs in here else recorded
-            if number in stack.shorter:
-                parts[number].keep(students.snapshot())
+                kept.record(number, means, found, stepper.t)
+            kept.keep_shorter(number, students)
             bar.update(len(students))
     except KeyboardInterrupt:
         reached = stack.epochs * stepper.t / stepper.steps  # may end in a fraction
-        if reached > recorded:
-            found = validate(students, experiment, unit, teacher)
-            own.record(stack, reached, {}, found, stepper.t)
+        if reached > kept.recorded:
+            found = validate(students, experiment, begun.unit, begun.teacher)
+            kept.record_interrupted(reached, found, stepper.t)
         raise
     finally:
-        if isinstance(one_step, Captured):
-            one_step.free()
-        own.keep(students)
-        for part in parts.values():
-            runs.join(part)
-
-
-def marked(checkpoints, epochs):
-    """The epochs at whose end a row is recorded: that many, evenly spaced, or those of a list.
-
-    The last is always one; a list may go further.
-
-    >>> sorted(marked(2, 5)), sorted(marked([1, 2, 10], 5))
-    ([3, 5], [1, 2, 5])
-    """
-    if isinstance(checkpoints, int):
-        return {math.ceil(epochs * (i + 1) / checkpoints) for i in range(checkpoints)}
-    return {epoch for epoch in checkpoints if epoch < epochs} | {epochs}
+        if isinstance(begun.one_step, Captured):
+            begun.one_step.free()
+        kept.close(students)
 
 
 def one_step_of(stepper, objective, teacher, x, y):
     """One step as a function of its rows; on a GPU recorded, where all that it does is known."""
     students = stepper.replicas
-    # damped momentum begins otherwise than it goes on: its first step is not one to replay
-    damped = stepper.optimiser.defaults.get("dampening")
-    known = hasattr(teacher, "state") and of_kdlab(objective) and not damped
     if not stepper.on_gpu:  # there, launches are recorded, and autograd costs nothing
         compare = (with_slope(objective) if stepper.chain else None) or objective.rows
         return functools.partial(step, stepper.step, compare, teacher, x, y)
-    if not known:
+    # damped momentum begins otherwise than it goes on: its first step is not one to replay
+    damped = stepper.optimiser.defaults.get("dampening")
+    if teacher.state() is None or not objective.may_be_recorded or damped:
         return functools.partial(step, stepper.step, objective.rows, teacher, x, y)
 
     def state():
@@ -145,24 +152,6 @@ def one_step_of(stepper, objective, teacher, x, y):
 
     at_given_rates = functools.partial(step, stepper.update, objective.rows, teacher, x, y)
     return Captured(at_given_rates, state, students.masks, stepper.schedule_rates)
-
-
-def of_kdlab(objective):
-    """False where the loss runs code of the reader's own: what it does on the host is not replayed.
-
-    >>> from kdlab import KDLoss
-    >>> of_kdlab(KDLoss()), of_kdlab(type("Mine", (KDLoss,), {"__module__": "mine"})())
-    (True, False)
-    >>> of_kdlab(OwnLoss(torch.nn.functional.kl_div))
-    False
-    """
-    held = vars(objective).values()
-    inner = [v for v in held if isinstance(v, Objective)]
-    if isinstance(objective, OwnLoss) or not all(map(of_kdlab, inner)):
-        return False
-    parts = [type(objective), *(v for v in held if callable(v))]
-    owners = (getattr(p, "__module__", None) or type(p).__module__ for p in parts)
-    return all(owner.split(".")[0] in ("kdlab", "torch") for owner in owners)
 
 
 def _students(stack, experiment, x, answers):
@@ -179,14 +168,17 @@ def _students(stack, experiment, x, answers):
     return modules
 
 
-def _teacher(stack, experiment, students, answers, rows, unit, nth):
-    """Who teaches this stack: nobody, one that learns beside it, or answers that were kept."""
+def _teacher(stack, experiment, students, answers, n):
+    """Who teaches this stack: nobody, one that learns beside it, or answers that were kept.
+
+    n: rows of a task."""
     if not stack.objective.needs_teacher:
         return Nobody()
     if experiment.live:
         return experiment.live.begin(students)
-    n = rows // len(experiment.tasks)
-    teachers = len(answers["logits"]) // rows  # a unit: one, or one for each seed
+    unit, nth = _places(stack)
+    # a unit: one, or one for each seed
+    teachers = len(answers["logits"]) // (n * len(experiment.tasks))
     shift = (unit * (teachers - 1) + nth * (teachers > 1))[:, None] * n
     return Kept(answers, shift, layers=bool(stack.objective.layers))
 

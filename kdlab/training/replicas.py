@@ -31,30 +31,8 @@ class Replicas:
     """
 
     def __init__(self, modules, seeds):
+        _check_modules(modules)
         first = modules[0]
-        shapes = [{name: p.shape for name, p in m.named_parameters()} for m in modules]
-        for other in shapes:
-            if other != shapes[0]:
-                raise ValueError(
-                    "Replicas: modules must have parameters of the same names and shapes, "
-                    f"got {_words(shapes[0])} and {_words(other)}"
-                )
-        tied = {name for name, _ in first.named_parameters(remove_duplicate=False)} - set(shapes[0])
-        if tied:
-            raise ValueError(
-                "Replicas: modules must not tie weights, "
-                f"got {sorted(tied)} tied to another parameter; give each layer its own"
-            )
-        stock = [
-            name
-            for name, m in first.named_modules()
-            if isinstance(m, nn.modules.dropout._DropoutNd)
-        ]
-        if stock:
-            raise ValueError(
-                f"Replicas: module {stock[0]!r} is torch's dropout; "
-                "use kdlab.students.builders.Dropout instead"
-            )
         self.base = copy.deepcopy(first)
         named = [dict(m.named_parameters()) for m in modules]
         self.parameters = {k: torch.stack([p[k].detach() for p in named]) for k in named[0]}
@@ -148,6 +126,32 @@ class Replicas:
     def orders_of_epoch(self, rows):
         """A fresh permutation of `rows` row numbers for each replica, (R, rows)."""
         return torch.stack([torch.randperm(rows, generator=g) for g in self.orders]).to(self.device)
+
+
+def _check_modules(modules):
+    """The errors for what `vmap` would stack wrongly, and silently."""
+    first = modules[0]
+    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in modules]
+    for other in shapes:
+        if other != shapes[0]:
+            raise ValueError(
+                "Replicas: modules must have parameters of the same names and shapes, "
+                f"got {_words(shapes[0])} and {_words(other)}"
+            )
+    tied = {name for name, _ in first.named_parameters(remove_duplicate=False)} - set(shapes[0])
+    if tied:
+        raise ValueError(
+            "Replicas: modules must not tie weights, "
+            f"got {sorted(tied)} tied to another parameter; give each layer its own"
+        )
+    stock = [
+        name for name, m in first.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)
+    ]
+    if stock:
+        raise ValueError(
+            f"Replicas: module {stock[0]!r} is torch's dropout; "
+            "use kdlab.students.builders.Dropout instead"
+        )
 
 
 def _words(shapes):

@@ -12,15 +12,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from kdlab.base import arguments
+from kdlab.base.origin import origin
 from kdlab.data.tasks import Task
 from kdlab.losses.kd import HardLabels, KDLoss
-from kdlab.losses.own import OwnLoss
 from kdlab.losses.protocol import Objective
 from kdlab.students.builders import Builder
 from kdlab.teachers import outputs
 from kdlab.teachers.live import Live
 from kdlab.training import abreast, axes, backprop, taught
-from kdlab.training.loop import of_kdlab, train_stack
+from kdlab.training.loop import train_stack
 from kdlab.training.replicas import small
 from kdlab.training.runs import COLUMNS, Runs
 from kdlab.training.stepper import OPTIMISERS
@@ -209,7 +209,6 @@ def sweep(
     """
     tasks, seeds = listed_tasks(tasks), listed_seeds(seeds)
     live = teacher if isinstance(teacher, Live) else None
-    cohort = live.cohort if live else 1
     objectives = axes.listed("objective", objective)
     settings = _own_settings(objectives)
     grid = axes.grid(
@@ -226,7 +225,7 @@ def sweep(
     metrics = _listed_metrics(metrics, settings)
     at_once = None if at_once is None else arguments.whole("sweep", "at_once", at_once, least=1)
     _check_options(start, **options)
-    _check_seeds(seeds, cohort)
+    _check_seeds(seeds, live.cohort if live else 1)
     _check_tasks(tasks, on)
     _check_teacher(grid, teacher, tasks[0])
     experiment = Experiment(
@@ -236,23 +235,29 @@ def sweep(
         checkpoints,
         options,
         live,
-        cohort,
         metrics,
         settings,
         *_what_the_teacher_says(grid["objective"], teacher, live, tasks, on, len(seeds)),
     )
-    threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
-    nested = not live and axes.one_way(grid["epochs"], **options)
-    stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads, nested))
-    if threads > 1:
-        worth = sum(axes.worth_a_thread(s.student, tasks[0], len(s.runs)) for s in stacks)
-        threads = max(1, min(threads, worth))
-    return _run(experiment, stacks, threads)
+    return _run(experiment, *_stacks(experiment, grid, seeds, at_once))
 
 
 def _needing(objective):
     """Those of one or several objectives that need a teacher."""
     return [o for o in axes.listed("objective", objective) if o.needs_teacher]
+
+
+def _stacks(experiment, grid, seeds, at_once):
+    """The stacks of the grid, and how many threads train them."""
+    live, tasks = experiment.live, experiment.tasks
+    threads = abreast.threads() if _side_by_side(experiment, grid, at_once) else 1
+    nested = not live and axes.one_way(grid["epochs"], **experiment.options)
+    cohort = live.cohort if live else 1
+    stacks = list(axes.stacks(grid, tasks, seeds, at_once, cohort, threads, nested))
+    if threads > 1:
+        worth = sum(axes.worth_a_thread(s.student, tasks[0], len(s.runs)) for s in stacks)
+        threads = max(1, min(threads, worth))
+    return stacks, threads
 
 
 def _side_by_side(experiment, grid, at_once):
@@ -261,22 +266,15 @@ def _side_by_side(experiment, grid, at_once):
     if at_once or experiment.live or experiment.metrics:
         return False
     modules = [axes.build(student, experiment.tasks[0], 0) for student in grid["student"]]
-    owners = {type(part).__module__.split(".")[0] for m in modules for part in m.modules()}
+    owners = {origin(part) for m in modules for part in m.modules()}
     return (
         owners <= {"kdlab", "torch"}
-        and all(of_kdlab(loss) or _reference(loss) for loss in grid["objective"])
+        and all(objective.may_run_abreast for objective in grid["objective"])
         and not any(backprop.perceptron(m) and not small(m) for m in modules)
     )
 
 
-def _reference(objective):
-    """True for an exercise's own solution, where the reader's code is not written yet."""
-    return isinstance(objective, OwnLoss) and str(
-        getattr(objective.function, "__module__", "")
-    ).startswith("kdlab.")
-
-
-def _run(experiment, stacks, threads=1):
+def _run(experiment, stacks, threads):
     """Train all stacks, one after another or side by side; an interrupt keeps what there is."""
     runs = _no_runs(experiment)
     total = sum(stack.epochs * len(stack.runs) for stack in stacks)
@@ -333,7 +331,6 @@ class Experiment:
     checkpoints: int | list[int]
     options: dict[str, Any]
     live: Live | None
-    cohort: int
     metrics: list[Callable]
     settings: list[str]
     taught: dict[str, Tensor]

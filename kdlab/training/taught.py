@@ -27,6 +27,9 @@ class Teacher(Protocol):
     def after_step(self) -> None:
         """What follows the optimiser's step."""
 
+    def state(self) -> dict[str, Tensor] | None:
+        """{name: tensor} of all that its steps change; None where nobody knows."""
+
 
 class Nobody:
     """No teacher: labels alone.

@@ -36,7 +36,7 @@ from kdlab.training.config import (
     DistillationConfig,
     described_objective,
 )
-from kdlab.training.generate import OnPolicy
+from kdlab.training.generate import Draws, OnPolicy
 from kdlab.training.sides import Side, fusible, place
 from kdlab.training.targets import Targets
 
@@ -223,7 +223,7 @@ class DistillationTrainer(Trainer):
         known = (checks.known_tokens(m) for m in models)
         self.tokens = min((n for n in known if n is not None), default=None)
         checks.check_own_text(self.objective, self.on_policy)
-        if hasattr(self.on_policy, "positions"):
+        if isinstance(self.on_policy, Draws):
             self.on_policy.positions = self.room
             checks.check_room_to_write(self.on_policy, self.room)
 

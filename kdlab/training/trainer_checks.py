@@ -9,8 +9,9 @@ from kdlab.base.wrapped import compiled, inside
 from kdlab.data.rows import PACKING
 from kdlab.losses.hidden import HiddenLoss
 from kdlab.losses.kd import SquaredError
-from kdlab.losses.protocol import Objective
+from kdlab.losses.protocol import LayersLoss, Objective
 from kdlab.teachers.signals_taught import SignalCollator, TopKLoss
+from kdlab.training.generate import Draws
 
 
 def problem(core):
@@ -31,30 +32,9 @@ def _refuse(name, expected, got):
 
 def check(model, args, teacher, hidden, on_policy, fused, half_precision, others):
     """The errors that need no data."""
-    if not isinstance(model, nn.Module):
-        _refuse("model", "an nn.Module", type(model).__name__)
-    if not isinstance(args, TrainingArguments):
-        _refuse("args", "transformers.TrainingArguments", type(args).__name__)
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        _refuse("model", "a causal language model or a classifier", "an encoder with a decoder")
-    if hidden is not None and not (isinstance(hidden, nn.Module) and hasattr(hidden, "collect")):
-        _refuse(
-            "hidden",
-            "a loss on the layers of two transformers, such as LayerMap or Relations (a HiddenLoss "
-            "belongs to kd.distill and kd.sweep)",
-            _named(hidden),
-        )
-    if (
-        teacher is not None
-        and not isinstance(teacher, nn.Module)
-        or (teacher is None and hidden is not None)
-    ):
-        _refuse("teacher", "an nn.Module, or None without hidden", type(teacher).__name__)
-    own, theirs = (
-        {p.data_ptr() for p in m.parameters()} if m is not None else set() for m in (model, teacher)
-    )
-    if own & theirs - {0}:
-        _refuse("teacher", "another model than the student", "one that shares its parameters")
+    _check_student(model, args)
+    _check_hidden(hidden)
+    _check_teacher(teacher, model, hidden)
     if hidden is not None and (
         compiled(model) or (teacher is not None and compiled(teacher)) or args.torch_compile
     ):
@@ -63,6 +43,44 @@ def check(model, args, teacher, hidden, on_policy, fused, half_precision, others
         _refuse("on_policy", "as kd.OnPolicy, or None", _named(on_policy))
     if not isinstance(fused, (bool, str)) or fused not in (True, False, "auto"):
         _refuse("fused", "True, False or 'auto'", repr(fused))
+    _check_precision(model, half_precision)
+    _check_trainers_own(args, others)
+
+
+def _check_student(model, args):
+    if not isinstance(model, nn.Module):
+        _refuse("model", "an nn.Module", type(model).__name__)
+    if not isinstance(args, TrainingArguments):
+        _refuse("args", "transformers.TrainingArguments", type(args).__name__)
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        _refuse("model", "a causal language model or a classifier", "an encoder with a decoder")
+
+
+def _check_hidden(hidden):
+    if hidden is not None and not (
+        isinstance(hidden, nn.Module) and isinstance(hidden, LayersLoss)
+    ):
+        _refuse(
+            "hidden",
+            "a loss on the layers of two transformers, such as LayerMap or Relations (a HiddenLoss "
+            "belongs to kd.distill and kd.sweep)",
+            _named(hidden),
+        )
+
+
+def _check_teacher(teacher, model, hidden):
+    missed = teacher is None and hidden is not None
+    if missed or not (teacher is None or isinstance(teacher, nn.Module)):
+        _refuse("teacher", "an nn.Module, or None without hidden", type(teacher).__name__)
+    own, theirs = (
+        {p.data_ptr() for p in m.parameters()} if m is not None else set() for m in (model, teacher)
+    )
+    if own & theirs - {0}:
+        _refuse("teacher", "another model than the student", "one that shares its parameters")
+
+
+def _check_precision(model, half_precision):
+    """Weights that learn in half precision lose small steps; half_precision: they may."""
     half = {
         p.dtype
         for p in model.parameters()
@@ -76,6 +94,10 @@ def check(model, args, teacher, hidden, on_policy, fused, half_precision, others
             " half_precision=True, with which small steps round away",
             f"trainable weights in {', '.join(map(str, half))}",
         )
+
+
+def _check_trainers_own(args, others):
+    """What Trainer would take and this one can't follow."""
     if len(args.label_names or ["labels"]) != 1:
         _refuse("args", "with one name in label_names", args.label_names)
     replaced = ("model_init", "compute_loss_func", "label_smoothing_factor")
@@ -161,7 +183,7 @@ def check_signals(objective, collator, on_policy):
 
 def check_own_text(objective, on_policy):
     """A loss for the student's own text needs all of it to be, as the student draws it."""
-    if not objective.own_text or not (on_policy is None or hasattr(on_policy, "options")):
+    if not objective.own_text or not (on_policy is None or isinstance(on_policy, Draws)):
         return  # a function of the user's own says what it writes
     T = getattr(objective, "temperature", 1.0)
     wanted = {"temperature": T, "top_k": 0, "top_p": 1.0}

@@ -69,12 +69,14 @@ def of_torch():
         return torch.get_num_threads(), pool.submit(torch.get_num_threads).result()
 
 
-def stopping(monkeypatch, stop, at=5):
-    """`stop` is called at the at-th step of all stacks."""
-    step, count = Stepper.step, itertools.count()
+def stopping(monkeypatch, stop, at=5, begun=1):
+    """`stop` is called once: at the at-th step of all stacks, or later, when so many have begun."""
+    step, count, stacks, called = Stepper.step, itertools.count(), set(), []
 
     def stepping(self, *args):
-        if next(count) == at:
+        stacks.add(id(self))
+        if next(count) >= at and len(stacks) >= begun and not called:
+            called.append(True)
             stop()
         return step(self, *args)
 
@@ -106,7 +108,7 @@ if hasattr(signal, "pthread_kill"):
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_an_interrupt_keeps_what_each_has_reached(tasks, monkeypatch, capsys, stop):
     on(3, monkeypatch)
-    stopping(monkeypatch, stop)
+    stopping(monkeypatch, stop, begun=3)
     runs = kd.train(NET, tasks, epochs=300, batch=32)
     assert capsys.readouterr().out.startswith("Interrupted: 3 of 3 runs are kept")
     reached = runs.last()["epoch"]

@@ -136,12 +136,24 @@ class Counting(kd.KDLoss):
 
 
 def test_code_of_the_reader_s_own_is_not_recorded():
-    assert loop.of_kdlab(kd.KDLoss()) and loop.of_kdlab(kd.TokenLoss())
+    assert kd.KDLoss().may_be_recorded and kd.TokenLoss().may_be_recorded
     hint = functools.partial(kd.HiddenLoss, pairs=[("1", "1")])
-    assert loop.of_kdlab(hint(kd.features.similarity)) and not loop.of_kdlab(Counting())
-    assert not loop.of_kdlab(hint(lambda a, b: (a - b).sum()))
-    assert not loop.of_kdlab(hint(kd.features.similarity, base=Counting()))
-    assert hasattr(Nobody(), "state") and not hasattr(Live(), "state")
+    assert hint(kd.features.similarity).may_be_recorded and not Counting().may_be_recorded
+    assert not hint(lambda a, b: (a - b).sum()).may_be_recorded
+    assert not hint(kd.features.similarity, base=Counting()).may_be_recorded
+    assert not kd.OwnLoss(torch.nn.functional.kl_div).may_be_recorded
+    assert Nobody().state() == {} and Live().state() is None
+
+
+class Known(Counting):
+    """One whose author knows that it may be."""
+
+    may_be_recorded = True
+
+
+def test_an_objective_of_the_reader_s_own_may_say_that_it_can_be_recorded():
+    assert Known().may_be_recorded and Known().may_run_abreast
+    assert kd.HiddenLoss(kd.features.similarity, [("1", "1")], base=Known()).may_be_recorded
 
 
 class Own(Live):
@@ -188,6 +200,6 @@ def test_on_a_gpu_a_recorded_sweep_is_the_plain_one(build, monkeypatch):
         return [value for module in each for value in module.state_dict().values()]
 
     found = weights()
-    monkeypatch.setattr(loop, "of_kdlab", lambda objective: False)
+    monkeypatch.setattr(kd.KDLoss, "may_be_recorded", False)
     for a, b in zip(found, weights(), strict=True):
         torch.testing.assert_close(a, b)

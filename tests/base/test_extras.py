@@ -11,7 +11,7 @@ import pytest
 
 from kdlab.base.extras import needs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # the top-level modules that each extra brings
 BROUGHT = {
     "course": ["sklearn", "scipy", "matplotlib", "anywidget", "ipywidgets", "jupyterlab"],
