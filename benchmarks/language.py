@@ -5,14 +5,18 @@
     python benchmarks/language.py unknown    a teacher out of place → results/unknown_text.csv
     python benchmarks/language.py source     what a teacher sells   → results/answers_bought.csv
 
-Each takes some twenty minutes on a CPU core. docs_lm teaches docs_base six fields of docstrings
-(of source code for `unknown`), a student and a text a field. Each arm first tries three rates on
-the validation texts of three fields, and takes the one that is best at its best mark in what the
+Each takes half an hour on a CPU core, `source` twice that. docs_lm teaches docs_base six fields of
+docstrings (of source code for `unknown`), a student and a text a field. Each arm first tries rates
+on the validation texts of three fields, and takes the one that is best at its best mark in what the
 lesson asks about: how badly the student predicts (kl, unknown), how odd the teacher finds what it
-writes (writer). With that rate it is trained on all six fields and measured on test texts, once.
-For `source` rate and steps are both chosen so, for each arm at each number of answers; with these
-it is measured on other windows of all eight fields."""
+writes (writer). An arm that at every rate writes odder text than before has no best rate by that,
+and takes the one by which it predicts best. All that were tried stand in results/rates.csv; where
+the best is an edge of the grid, the grid grows. With that rate the arm is trained on all six fields
+and measured on test texts, once; an arm that the table has at that rate stays. For `source` rate
+and steps are both chosen so, for each arm at each number of answers; with these it is measured on
+other windows of all eight fields."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -21,6 +25,7 @@ import kdlab as kd  # first: it sets how torch's threads wait
 
 import pandas as pd
 import torch
+from rates import choose, note
 from table import hardware
 
 from kdlab.lessons import language
@@ -35,7 +40,7 @@ DIVERGENCES = {
     "skewed reverse KL": kd.skew_reverse_kl,
     "reverse KL": kd.reverse_kl,
 }
-ANSWERS, STEPS = (8, 16, 32, 64), (5, 10, 20, 40, 80)  # a step takes 8 answers
+ANSWERS, STEPS = (8, 16, 32, 64), (2, 5, 10, 20, 40, 80, 160)  # a step takes 8 answers
 SOURCES = (
     "its text",
     "top 5, renormalised",
@@ -132,25 +137,32 @@ def on_answers(arm, count, teacher, ids, labels):
     return loss
 
 
-def chosen(arm, texts, fields, teacher, base):
+def chosen(arm, texts, fields, teacher, base, where):
     """{answers: (rate, steps)} that predict three fields' validation texts best, in the mean."""
     found = {}
     for count in ANSWERS:
-        marks = [step for step in STEPS if step <= (40 if count < 32 else 80)]  # few are soon known
-        tries = {
-            (lr, name): language.teach(
-                base,
-                on_answers(arm, count, teacher, *texts[name]),
-                lr,
-                marks,
-                lambda model, name=name: language.nats(model, fields[name]["validation"]),
-            )
-            for lr in RATES
-            for name in texts
-        }
-        mean = pd.DataFrame(tries).T.groupby(level=0).mean().stack()
-        found[count] = mean.idxmin()
-        print(arm, count, found[count], round(mean.min(), 3), flush=True)
+        marks = [step for step in STEPS if step <= (80 if count < 32 else 160)]  # soon known
+        over_steps = {}
+
+        def score(rates, count=count, marks=marks, over_steps=over_steps):
+            for lr in rates:
+                tries = [
+                    language.teach(
+                        base,
+                        on_answers(arm, count, teacher, *texts[name]),
+                        lr,
+                        marks,
+                        lambda model, name=name: language.nats(model, fields[name]["validation"]),
+                    )
+                    for name in texts
+                ]
+                over_steps[lr] = pd.DataFrame(tries).mean()
+            return {lr: over_steps[lr].min() for lr in rates}
+
+        lr, tried = choose(score, RATES)
+        note("answers_bought", arm, count, tried, where)
+        found[count] = lr, int(over_steps[lr].idxmin())
+        print(arm, count, found[count], round(tried[lr], 3), flush=True)
     return found
 
 
@@ -161,7 +173,7 @@ def sources(lab, tokenizer, teacher, base):
     how = {}
     for arm in SOURCES:
         texts = {f: answers_to(arm, teacher, x, i) for i, (f, x) in enumerate(fields.items())}
-        how[arm] = chosen(arm, texts, fields, teacher, base)
+        how[arm] = chosen(arm, texts, fields, teacher, base, hardware(lab))
     measured_sources(lab, how, tokenizer, teacher, base)
 
 
@@ -209,34 +221,32 @@ def one_measure(name):
 
 def run(lab, name, arms, fields, teacher, base, chosen_by, measured=language.measures):
     """Every arm {name: field → loss}, its rate tried and then used; the table grows with each."""
-    frame, tries, where = [], [], hardware(lab)
+    frame, where = [], hardware(lab)
+    known = pd.read_csv(RESULTS / f"{name}.csv") if (RESULTS / f"{name}.csv").exists() else None
     for arm, loss_on in arms.items():
-        for lr in RATES:
-            for field in list(fields)[:TRIED]:
-                found = language.teach(
-                    base,
-                    loss_on(fields[field]),
-                    lr,
-                    TRIES,
-                    one_measure(chosen_by)(teacher, fields[field], "validation"),
-                )
-                tries += [
-                    {"arm": arm, "lr": lr, "field": field, "step": step} | values
-                    for step, values in found.items()
-                ]
-        over_fields = pd.DataFrame(tries).query("arm == @arm").groupby(["lr", "step"])[chosen_by]
-        by_rate = over_fields.mean().groupby("lr").min()
-        lr = by_rate.idxmin()
-        print(arm, by_rate.round(3).to_dict(), flush=True)
-        for field, texts in fields.items():
+
+        @functools.cache
+        def found_by(measure, lr, marks=TRIES, loss_on=loss_on):
+            return tried(lr, loss_on, fields, teacher, base, measure, marks)
+
+        by = chosen_by
+        if by == "writes" and min(found_by(by, lr) for lr in RATES) > found_by(by, RATES[0], (0,)):
+            by = "predicts"
+        lr, found = choose(
+            lambda rates, by=by, at=found_by: {lr: at(by, lr) for lr in rates}, RATES
+        )
+        note(name, arm, None, found, where)
+        print(arm, by, lr, found, flush=True)
+        kept = [] if known is None else _of(known, arm, lr, where)
+        for field, texts in ({} if kept else fields).items():
             found = language.teach(
                 base, loss_on(texts), lr, MARKS, measured(teacher, texts, "test")
             )
-            frame += [
+            kept += [
                 {"arm": arm, "lr": lr, "field": field, "step": step} | values
                 for step, values in found.items()
             ]
-        write(name, frame, where)
+        frame += kept
     rows = [
         {"arm": "teacher", "field": field} | measured(teacher, texts, "test")(teacher)
         for field, texts in fields.items()
@@ -251,8 +261,30 @@ def run(lab, name, arms, fields, teacher, base, chosen_by, measured=language.mea
     )
 
 
+def _of(known, arm, lr, where):
+    """The rows of an arm that were measured at this rate on this hardware."""
+    here = known["hardware"] == where["hardware"]
+    return known[here & (known["arm"] == arm) & (known["lr"] == lr)].to_dict("records")
+
+
+def tried(lr, loss_on, fields, teacher, base, by, marks=TRIES):
+    """What three fields' validation texts say of a rate, in the mean, at its best mark."""
+    by_field = [
+        language.teach(
+            base,
+            loss_on(fields[field]),
+            lr,
+            marks,
+            one_measure(by)(teacher, fields[field], "validation"),
+        )
+        for field in list(fields)[:TRIED]
+    ]
+    return min(sum(f[step][by] for f in by_field) / len(by_field) for step in marks)
+
+
 def write(name, rows, where):
-    frame = pd.DataFrame(rows).round(4).assign(**where)
+    frame = pd.DataFrame(rows).assign(**where)
+    frame = frame.round({column: 4 for column in frame if column != "lr"})
     frame.to_csv(RESULTS / f"{name}.csv", index=False, lineterminator="\n")
 
 

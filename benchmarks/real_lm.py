@@ -196,7 +196,10 @@ class Bench:
         measure = self.writes_of(0) if arm in BY_WRITING else self.nats_of(0)
         best = {lr: min(self.taught(arm, 0, lr, measure).values()) for lr in self.told.rates}
         print(arm, {lr: round(value, 3) for lr, value in best.items()}, flush=True)
-        return min(best, key=best.get)
+        rate = min(best, key=best.get)
+        if rate in (min(best), max(best)):
+            print(f"{arm}: the best rate is an edge of the grid; ask for more with --rates")
+        return rate
 
     # --- measures ---
 

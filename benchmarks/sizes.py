@@ -5,9 +5,9 @@
 Each student starts from nothing, with the shape of docs_lm made narrower or wider, and reads the
 same texts: by their labels, or by the top 20 of docs_lm's answers from disk (kdlab.signals), alpha
 1. The rate is chosen for each size, arm and number of steps on validation texts, with a first seed
-of its own; then every seed draws its own weights and order, and test texts are read once for each
-number of steps. docs_lm has learnt these training texts, and none of the test texts. Its own nats
-are the row "its teacher".
+of its own; where the best is an edge of the grid, the grid grows (results/rates.csv). Then every
+seed draws its own weights and order, and test texts are read once for each number of steps. docs_lm
+has learnt these training texts, and none of the test texts. Its own nats are the row "its teacher".
 
 Three quarters of an hour on two cores. Writes results/sizes.csv: nats a token on test texts, rows
 of this hardware, a size and arm as it is done. A width that is measured again replaces its rows."""
@@ -15,9 +15,11 @@ of this hardware, a size and arm as it is done. A width that is measured again r
 import kdlab as kd  # first: it sets how torch's threads wait
 
 import argparse
+import functools
 import tempfile
 from pathlib import Path
 
+from rates import choose, note
 from table import hardware, write
 
 from kdlab.lessons import language, sizes
@@ -49,7 +51,8 @@ def main(line=None):
     parts["train"] = parts["train"][: asked.rows]
     its = {"width": teacher.config.hidden_size, "parameters": teacher.num_parameters()}
     its |= {"arm": "its teacher", "nats": language.nats(teacher, parts["test"])}
-    here = {"texts": asked.texts} | hardware(kd.setup(seed=0))
+    lab = kd.setup(seed=0)
+    here = {"texts": asked.texts} | hardware(lab)
     same = ("width", "arm", "texts", "hardware")
     write(asked.out, [its | dict.fromkeys(("seed", "lr", "steps"), "") | here], same, show=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +60,11 @@ def main(line=None):
         signals = sizes.ask(folder, teacher, rows, range(len(rows)))
         for width in asked.widths:
             for arm in ARMS:
-                found = measured(asked, teacher.config, width, arm, signals, parts)
+                found = measured(asked, teacher.config, width, arm, signals, parts, hardware(lab))
                 write(asked.out, [row | here for row in found], same, show=False)
 
 
-def measured(asked, config, width, arm, signals, parts):
+def measured(asked, config, width, arm, signals, parts, here):
     """The rows of one size and arm: every seed at every number of steps, at its best rate."""
     rows = parts["train"]
 
@@ -71,8 +74,15 @@ def measured(asked, config, width, arm, signals, parts):
         student = sizes.narrower(config, width, seed)
         return language.teach(student, loss, rate, steps, lambda one: language.nats(one, on))
 
-    unread = {rate: run(0, rate, asked.steps, parts["validation"]) for rate in asked.rates}
-    best = {n: min(unread, key=lambda rate: unread[rate][n]) for n in asked.steps}
+    @functools.cache
+    def unread(rate):
+        return run(0, rate, asked.steps, parts["validation"])
+
+    best = {}
+    for n in asked.steps:
+        best[n], tried = choose(lambda rates, n=n: {r: unread(r)[n] for r in rates}, asked.rates)
+        if asked.out == RESULTS:
+            note("sizes", f"{arm}, {width} wide, {n} steps", None, tried, here)
     size = {"width": width, "parameters": kd.parameters(sizes.narrower(config, width))}
     found = []
     for seed in range(1, asked.seeds + 1):

@@ -16,7 +16,7 @@ from kdlab.base import arguments
 from kdlab.base.lab import device, threads_for
 from kdlab.base.repeats import fresh
 from kdlab.base.wrapped import evaluating
-from kdlab.data.text import trees_kept
+from kdlab.data.docstrings import trees_kept
 from kdlab.students.limits import positions
 
 BATCH, WARM_UP = 8, 10  # rows a step, steps until the rate is whole

@@ -4,15 +4,11 @@ Only the standard library and kdlab's own checks are imported, so that it is the
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import platform
 import re
 import secrets
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +18,9 @@ from kdlab.base import plain_arguments as arguments
 from kdlab.base.places import cache_folder
 from kdlab.base.repeats import VARIABLE
 from kdlab.base.writing import beside
-from kdlab.lessons.pool_book import MEASURES, PREDICTIONS
+from kdlab.lessons.pool_asking import AwayError, RefusedError, asked, terms, words
+from kdlab.lessons.pool_book import PREDICTIONS
 
-PATIENCE = 10.0  # seconds for an answer
-TRIES = 4  # where the pool says that too many ask at once
-MOST = 10_000  # bytes of an answer; a pool's take 300
 SAID = {
     "counts": "it counts.",
     "double": "listed as double: ",
@@ -35,18 +29,6 @@ SAID = {
     "refused": "refused: ",
     "kept": "kept on this laptop, and goes with the next kd.pool(…) or pool.send(): ",
 }
-
-
-class _AwayError(ConnectionError):
-    """Nobody answers, or somebody who is no pool, or one that can't just now."""
-
-
-class _RefusedError(ValueError):
-    """The pool's own words of refusal, with the status of HTTP."""
-
-    def __init__(self, status, words):
-        super().__init__(words)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -134,21 +116,21 @@ class Pool(_Place):
         self._save()  # before it is said to anybody: a second kernel is to be the same laptop
         self.away = ""
         try:
-            self._kept["terms"] = _terms(self._ask("join", {"laptop": self._kept["laptop"]}))
-        except _AwayError as error:
+            self._kept["terms"] = terms(self._ask("join", {"laptop": self._kept["laptop"]}))
+        except AwayError as error:
             if "terms" not in self._kept:
                 raise ConnectionError(
                     f"pool: address must be that of an open pool, got {address!r}: {error}"
                 ) from None
             self.away = str(error)
-        except _RefusedError as error:
+        except RefusedError as error:
             raise ValueError(f"pool: {_named(error, code)}") from None
         self._save()
-        terms = self._kept["terms"]
-        self.split: int = terms["split"]
-        self.question: str = terms["question"]
-        self.measure: str = terms["measure"]
-        self.low, self.high = terms["low"], terms["high"]
+        told = self._kept["terms"]
+        self.split: int = told["split"]
+        self.question: str = told["question"]
+        self.measure: str = told["measure"]
+        self.low, self.high = told["low"], told["high"]
         self.replies = [] if self.away else self._send_waiting()
 
     def __repr__(self):
@@ -183,13 +165,13 @@ class Pool(_Place):
             told = result["split"], f"{result['difference']:+.2f} {result['measure']}"
             try:
                 if left:
-                    raise _AwayError("the one before it waits too")
+                    raise AwayError("the one before it waits too")
                 answer = self._ask("send", {"laptop": self._kept["laptop"]} | result)
-                replies.append(Reply(*told, _words(answer, "status"), _words(answer, "reason")))
-            except _AwayError as error:
+                replies.append(Reply(*told, words(answer, "status"), words(answer, "reason")))
+            except AwayError as error:
                 left.append(result)
                 replies.append(Reply(*told, "kept", str(error)))
-            except _RefusedError as error:
+            except RefusedError as error:
                 # a wrong code or a full pool may be mended; a wrong form is wrong for ever
                 left += [result] * (error.status in (401, 403))
                 status = "kept" if error.status in (401, 403) else "refused"
@@ -199,7 +181,7 @@ class Pool(_Place):
         return replies
 
     def _ask(self, path, body):
-        return _asked(f"{self.address}/{path}", self.code, body)
+        return asked(f"{self.address}/{path}", self.code, body)
 
     def _save(self):
         with contextlib.suppress(OSError):  # a home that can't be written to: then in memory only
@@ -239,56 +221,6 @@ def _checked(difference, prediction):
     """What a laptop sends, where it is a result."""
     difference = float(arguments.number("send", "difference", difference))
     return difference, arguments.one_of("send", "prediction", prediction, PREDICTIONS)
-
-
-def _asked(url, code, body):
-    """The answer of a pool, a dictionary."""
-    headers = {"Authorization": f"Bearer {code}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is in this network
-    for wait in [*(0.5 * 2**i for i in range(TRIES)), None]:
-        try:
-            with opener.open(request, timeout=PATIENCE) as answer:
-                return _parsed(answer.read(MOST))
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code == 429 and wait:
-                    time.sleep(wait * (1 + secrets.randbelow(1000) / 1000))  # not all at once
-                    continue
-                if error.code in (408, 429) or error.code >= 500:
-                    raise _AwayError(f"it answers {error.code}") from None
-                words = _words(_parsed(error.read(MOST)), "error")
-                raise _RefusedError(error.code, words) from None
-        except (OSError, http.client.HTTPException, UnicodeError, OverflowError) as error:
-            raise _AwayError(str(getattr(error, "reason", error)) or type(error).__name__) from None
-
-
-def _parsed(body):
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise _AwayError("who answers is no pool")
-    return answer
-
-
-def _words(answer, key):
-    """A text of an answer, short and printable whoever wrote it."""
-    said = str(answer.get(key, ""))[:200]
-    return "".join(c if c.isprintable() else " " for c in said)
-
-
-def _terms(answer):
-    """What a pool tells who joins."""
-    try:
-        arguments.whole("pool", "split", answer["split"], least=1, most=10**6)
-        numbers = {k: float(arguments.number("pool", k, answer[k])) for k in ("low", "high")}
-        arguments.one_of("pool", "measure", answer["measure"], MEASURES)
-    except (KeyError, ValueError):
-        raise _AwayError("who answers is no pool") from None
-    question = _words(answer, "question")
-    return {"split": answer["split"], "question": question, "measure": answer["measure"]} | numbers
 
 
 def _named(error, code):

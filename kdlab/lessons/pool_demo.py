@@ -44,8 +44,12 @@ def pool_explorer() -> Explorer:
 
 
 @functools.lru_cache(32)
-def _sent(mean, spread, group):
-    """[the entries of a laptop] as a pool judges them, for each laptop in turn."""
+def simulated(mean, spread, group):
+    """[the entries of a laptop] as a pool judges them, for each laptop in turn.
+
+    >>> len(simulated(MEAN, SPREAD, 1))
+    30
+    """
     with tempfile.TemporaryDirectory(prefix="kdlab-") as folder:
         book, found = Book(Path(folder), TERMS), []
         for number in range(LAPTOPS):
@@ -56,7 +60,7 @@ def _sent(mean, spread, group):
 
 
 def _arrived(sent, mean, spread, group):
-    everyone = _sent(mean, spread, group)
+    everyone = simulated(mean, spread, group)
     entries = [entry for laptop in everyone[:sent] for entry in laptop]
     whole = dots([entry for laptop in everyone for entry in laptop], TERMS)
     seen = dots(entries, TERMS)

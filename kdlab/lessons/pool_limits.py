@@ -21,6 +21,11 @@ class Rates:
         self.burst, self.each_second, self.clock = burst, each_second, clock
         self._left: dict[str, tuple[float, float]] = {}  # how many are left, and when that was
 
+    @property
+    def remembered(self) -> int:
+        """How many of those who asked it remembers: `MOST`, or fewer."""
+        return len(self._left)
+
     def allow(self, who: str) -> bool:
         """Whether they may; then it is counted."""
         return self.charge(who, 1, least=1)
@@ -28,7 +33,7 @@ class Rates:
     def charge(self, who: str, cost: float, least: float = -math.inf) -> bool:
         """Take `cost` where `least` is left, if need be into debt; whether it was taken."""
         now = self.clock()
-        if len(self._left) >= MOST:
+        if self.remembered >= MOST:
             self._forget(now)
         left = self._now(who, now)
         self._left[who] = (left - cost * (left >= least), now)
@@ -41,7 +46,7 @@ class Rates:
     def _forget(self, now):
         """Those whose bucket is full again, who lose nothing; the longest quiet where none is."""
         self._left = {w: x for w, x in self._left.items() if self._now(w, now) < self.burst}
-        if len(self._left) >= MOST:
+        if self.remembered >= MOST:
             quiet = sorted(self._left, key=lambda who: self._left[who][1])
             for who in quiet[: MOST // 2]:
                 del self._left[who]

@@ -54,6 +54,15 @@ def write(teacher, prompt, steps, eos, generator, T=1.0):
         {after}
     return ids, labels
 """
+SAMPLED = """
+def sampled_rows(student_logits, teacher_logits, drawn, baseline=True):
+    q, p = torch.log_softmax(student_logits, -1), torch.log_softmax(teacher_logits, -1)
+    of_y, its = (x.gather(-1, drawn[:, None])[:, 0] for x in (q, p))
+    kl = (q.exp() * (q - p)).sum(-1).detach()
+    r = {reward}
+    b = {b} if baseline else 0.0
+    return {loss}
+"""
 CLOSE = "open_ = open_ & (new[:, 0] != eos)"
 MULTINOMIAL = "torch.multinomial((z / T).softmax(-1), 1, generator=generator)"
 
@@ -106,8 +115,13 @@ def write(
     )
 
 
+def sampled(reward="(its - of_y).detach()", b="-kl", loss="-(r - b) * of_y"):
+    """The code of an answer to question 5."""
+    return SAMPLED.format(reward=reward, b=b, loss=loss)
+
+
 def answer(name, arguments, witness, mended):
-    """The code of an answer to a bug of question 5 and up: a witness and the mended function."""
+    """The code of an answer to a bug of question 6 and up: a witness and the mended function."""
     return (
         f"def {name}_witness():\n    return {witness}\n\ndef {name}_mended({arguments}):\n   "
         f" {mended}\n"
@@ -136,7 +150,7 @@ def bug(number, name, arguments, witnesses, mends, blind, wrong):
 
 BUGS = [
     bug(
-        5,
+        6,
         "accumulated",
         "parts",
         [
@@ -169,7 +183,7 @@ BUGS = [
         },
     ),
     bug(
-        6,
+        7,
         "entropy",
         "logits",
         ["torch.zeros(1, 1, 3)", "10 * torch.eye(3)[None, :2].double()"],
@@ -191,7 +205,7 @@ BUGS = [
         },
     ),
     bug(
-        7,
+        8,
         "ends",
         "student_logits, teacher_logits, beta",
         [
@@ -221,7 +235,7 @@ BUGS = [
         },
     ),
     bug(
-        8,
+        9,
         "accuracy",
         "logits, ids",
         [
@@ -246,7 +260,7 @@ BUGS = [
         },
     ),
     bug(
-        9,
+        10,
         "padding",
         "rows, attention_mask",
         [
@@ -298,6 +312,28 @@ ALTERNATIVES = {
                 "(z / T - torch.empty_like(z).exponential_(generator=generator).log())"
                 ".argmax(-1, keepdim=True)"
             )
+        ),
+    ],
+    "hw5-q5": [
+        sampled(),
+        sampled(loss="-(r - b) * (of_y - of_y.detach()).exp() + b"),
+        # the baseline of the least variance: rewards weighed by the length of their gradients
+        sampled(
+            b=(
+                "(lambda w: (w * (p - q)).sum(-1) / w.sum(-1))((q.exp() *"
+                " (torch.eye(4) - q.exp()[:, None]).pow(2).sum(-1)).detach()).detach()"
+            )
+        ),
+        (
+            "def sampled_rows(s, t, drawn, baseline=True):\n    how = 'place' if baseline else"
+            " 'none'\n    return kd.SampledReverseKL(how).soft(s, t, drawn)\n"
+        ),
+        (
+            "def sampled_rows(s, t, drawn, baseline=True):\n    q, p ="
+            " (torch.distributions.Categorical(logits=z) for z in (s, t))\n    with"
+            " torch.no_grad():\n        cost = q.log_prob(drawn) - p.log_prob(drawn)\n       "
+            " if baseline:\n            cost -= torch.distributions.kl_divergence(q, p)\n   "
+            " return cost * q.log_prob(drawn)\n"
         ),
     ],
 } | {q: code for found, _ in BUGS for q, code in found.items()}
@@ -400,5 +436,52 @@ MUTANTS = [
     ("hw5-q4", "the prompt is learnt", write(prompt_labels="prompt.clone()"), {"hw5-q4-labels"}),
     ("hw5-q4", "the end is not learnt", write(before=CLOSE, after="pass"), {"hw5-q4-labels"}),
     ("hw5-q4", "what follows the end is learnt", write(after="pass"), {"hw5-q4-labels"}),
+    ("hw5-q5", "the wrong sign", sampled(loss="(r - b) * of_y"), {"hw5-q5-mean"}),
+    (
+        "hw5-q5",
+        "the reward is no constant",
+        sampled(reward="its - of_y"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    (
+        "hw5-q5",
+        "the reward itself is differentiated",
+        sampled(reward="its - of_y", loss="-(r - b)"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    (
+        "hw5-q5",
+        "the forward KL",
+        sampled(reward="(its - of_y).exp().detach()"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    (
+        "hw5-q5",
+        "the likelihood of its own words",
+        sampled(reward="torch.ones(2)"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    (
+        "hw5-q5",
+        "all words weighed",
+        sampled(loss="kd.reverse_kl(student_logits, teacher_logits, reduction='rows')"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    (
+        "hw5-q5",
+        "the likeliest word",
+        sampled().replace("drawn[:, None]", "q.argmax(-1)[:, None]"),
+        {"hw5-q5-mean", "hw5-q5-baseline"},
+    ),
+    ("hw5-q5", "no baseline", sampled(b="0.0"), {"hw5-q5-baseline"}),
+    ("hw5-q5", "its own reward is in the baseline", sampled(b="r.mean()"), {"hw5-q5-baseline"}),
+    ("hw5-q5", "the baseline is the reward", sampled(b="r"), {"hw5-q5-baseline"}),
+    (
+        "hw5-q5",
+        "the baseline has a gradient",
+        sampled(b="-(q.exp() * (q - p)).sum(-1)"),
+        {"hw5-q5-baseline"},
+    ),
+    ("hw5-q5", "the baseline's sign", sampled(b="kl"), {"hw5-q5-baseline"}),
     *(mutant for _, found in BUGS for mutant in found),
 ]

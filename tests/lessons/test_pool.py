@@ -22,11 +22,10 @@ from scipy import stats
 import kdlab as kd
 from kdlab.__main__ import main, parser
 from kdlab.base.repeats import fresh
-from kdlab.lessons import pool as client
 from kdlab.lessons import pool_simulate as simulate
 from kdlab.lessons.pool import pool
+from kdlab.lessons.pool_asking import AwayError, parsed, terms
 from kdlab.lessons.pool_book import LAPTOPS, OF_ONE, OF_STRANGERS, Book, FullError, Sent, Terms
-from kdlab.lessons.pool_limits import Rates
 from kdlab.lessons.pool_picture import keep
 from kdlab.lessons.pool_reading import Reading
 from kdlab.lessons.pool_server import BURST, EACH_SECOND, GUESS, LARGEST, local, opened, shown
@@ -372,18 +371,6 @@ def test_a_guess_at_the_code_is_dear(running):
     assert found[0] == 401 and tried <= paid / (GUESS + 1) + 1
 
 
-def test_a_bucket_fills_with_time_and_those_who_are_quiet_are_forgotten():
-    now = [0.0]
-    rates = Rates(2, 1, lambda: now[0])
-    assert [rates.allow("a") for _ in range(3)] == [True, True, False]
-    assert rates.allow("b")
-    now[0] = 1.0
-    assert [rates.allow("a") for _ in range(2)] == [True, False]
-    for i in range(20_000):
-        rates.allow(f"{i}")
-    assert len(rates._left) <= 4096
-
-
 # --- a laptop ---
 
 
@@ -457,9 +444,9 @@ def test_who_answers_and_is_no_pool_gets_nothing_and_loses_nothing(tmp_path, mon
         place = pool(first.address, first.code)
     for answer in ({}, {"split": "rm -rf"}, {"split": 0}, [], None):
         with monkeypatch.context() as patch:
-            patch.setattr(client.json, "loads", lambda text, answer=answer: answer)
-            with pytest.raises((ConnectionError, client._AwayError)):
-                client._terms(client._parsed(b"..."))
+            patch.setattr(json, "loads", lambda text, answer=answer: answer)
+            with pytest.raises(AwayError):
+                terms(parsed(b"..."))
     assert place.send(1.0, "helps").status == "kept"
 
 

@@ -59,7 +59,7 @@ def test_what_the_speaker_is_told_of_the_second_class_is_so(explorer):
 
 
 def test_where_nothing_is_there_one_class_in_twenty_is_misled_at_its_end():
-    ends = [pool_demo._sent(0.0, 2.4, group) for group in range(1, 81)]
+    ends = [pool_demo.simulated(0.0, 2.4, group) for group in range(1, 81)]
     seen = [
         pooled([e for laptop in end for e in laptop], pool_demo.TERMS).verdict() for end in ends
     ]

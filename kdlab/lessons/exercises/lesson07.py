@@ -80,14 +80,9 @@ def _told():
     return 5.0 * F.one_hot(said, 3), labels, wrong.double()
 
 
-def _errors_shared(attempt):
-    members, labels, wrong = _told()
-    found = attempt(members.clone(), labels.clone())
-    try:
-        found = float(found)
-    except (TypeError, ValueError, RuntimeError):
-        return f"expected one number, got {type(found).__name__}"
-    right, k, n = errors_shared(members, labels), len(wrong), wrong.shape[1]
+def _sharing_slips(members, wrong, right):
+    """{what is wrong: the number that it gives}; wrong (M, N): 1 where a network errs."""
+    k, n = wrong.shape
     together, any_wrong = wrong.prod(0).sum(), (wrong.sum(0) > 0).sum()
     pairs = (wrong * (wrong.sum(0) - wrong)).sum()
     agree = (1 - wrong) * ((1 - wrong).sum(0) - (1 - wrong))
@@ -95,7 +90,7 @@ def _errors_shared(attempt):
     alike = sum(
         ((said[i] == said[j]) * wrong[i]).sum() for i in range(k) for j in range(k) if i != j
     )
-    slips = {
+    return {
         "in per cent: a share between 0 and 1 is asked for": 100 * right,
         "each network is compared with itself, too, and shares all of its errors": (
             (wrong * wrong.sum(0)).sum() / k / wrong.sum()
@@ -120,6 +115,17 @@ def _errors_shared(attempt):
             ((wrong * (wrong.sum(0) - wrong)).sum(1) / wrong.sum(1) / (k - 1)).mean()
         ),
     }
+
+
+def _errors_shared(attempt):
+    members, labels, wrong = _told()
+    found = attempt(members.clone(), labels.clone())
+    try:
+        found = float(found)
+    except (TypeError, ValueError, RuntimeError):
+        return f"expected one number, got {type(found).__name__}"
+    right = errors_shared(members, labels)
+    slips = _sharing_slips(members, wrong, right)
     for sentence, value in slips.items():
         if abs(found - float(value)) < 1e-6:
             return sentence

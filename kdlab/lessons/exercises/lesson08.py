@@ -208,15 +208,11 @@ def _mean(rows):
     return (rows * real).sum((1, 2)) / real.sum((1, 2))
 
 
-def _relation_kl(attempt):
-    s, t = _relations()
-    found, right = attempt(s, t, MASK), relation_kl(s, t, MASK).detach()
-    if not torch.is_tensor(found):
-        return f"expected a tensor, got {type(found).__name__}"
-    q = s.detach()
+def _relation_slips(q, t, right):
+    """{what is wrong: the values that it gives}; q, t: the student's and teacher's logarithms."""
     rows = (t.exp() * (t - q)).sum(-1)
     square = (t.exp() - q.exp()).square()
-    slips = {
+    return {
         "swapped: the teacher's probabilities weigh, KL(teacher ‖ student)": _mean(
             (q.exp() * (q - t)).sum(-1)
         ),
@@ -235,13 +231,20 @@ def _relation_kl(attempt):
         "the weights are logarithms: teacher.exp()": _mean((t * (t - q)).sum(-1)),
         "squared differences of probabilities: a KL is asked for": _mean(square.sum(-1)),
     }
+
+
+def _relation_kl(attempt):
+    s, t = _relations()
+    found, right = attempt(s, t, MASK), relation_kl(s, t, MASK).detach()
+    if not torch.is_tensor(found):
+        return f"expected a tensor, got {type(found).__name__}"
     if found.numel() == 1:
         return "one number for the whole batch: give one a text, (B,)"
     if found.shape != (2,):
         return f"expected one number a text, shape (2,), got {tuple(found.shape)}"
     if not found.isfinite().all():
         return "not finite"
-    for sentence, wrong in slips.items():
+    for sentence, wrong in _relation_slips(s.detach(), t, right).items():
         if torch.allclose(found.detach(), wrong, rtol=1e-4):
             return sentence
     if not torch.allclose(found.detach(), right, rtol=1e-4):

@@ -80,15 +80,35 @@ def _divergence(attempt, right, other, swapped):
     if not torch.is_tensor(found):
         return f"expected a tensor, one number a row, got {type(found).__name__}"
     given = found.detach()
-    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
     if found.ndim == 0:
         return "one number for all: the lesson wants one a row, so sum over the last axis alone"
     if tuple(found.shape) != (3,):
         return f"expected one number a row, shape (3,), got {tuple(found.shape)}"
+    slips = {swapped: other(student, teacher)} | _divergence_slips(right, student, teacher)
+    for sentence, wrong in slips.items():
+        if torch.allclose(given, wrong, rtol=1e-4, atol=1e-6):
+            return sentence
+    if not torch.allclose(given, expected, rtol=1e-4, atol=1e-6):
+        return f"expected {expected[0]:.4f} in the first row, got {given[0]:.4f}"
+    if not found.requires_grad:
+        return "no gradient: the student learns nothing from it"
+    (slope,) = torch.autograd.grad(found.sum(), q, allow_unused=True)
+    if slope is None:
+        return "no gradient reaches the student: it is the teacher that would move"
+    again = student.clone().requires_grad_()
+    (meant,) = torch.autograd.grad(right(again, teacher).sum(), again)
+    if not torch.allclose(slope, meant, rtol=1e-3, atol=1e-6):
+        return "the value is right and the gradient is not: nothing of the student is detached"
+    return ""
+
+
+def _divergence_slips(right, student, teacher):
+    """{what is wrong: the values that it gives}, of the KL that `right` is."""
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    expected = right(student, teacher)
     weight = log_p.exp() if right is forward_kl else log_q.exp()
     ratio = log_p - log_q if right is forward_kl else log_q - log_p
-    slips = {
-        swapped: other(student, teacher),
+    return {
         "the mean over the vocabulary is 5 times too small here, and 1,024 times in the lesson: "
         "sum": expected / 5,
         "the sign is turned: this would drive the student away": -expected,
@@ -108,21 +128,6 @@ def _divergence(attempt, right, other, swapped):
             right, student, teacher
         ),
     }
-    for sentence, wrong in slips.items():
-        if torch.allclose(given, wrong, rtol=1e-4, atol=1e-6):
-            return sentence
-    if not torch.allclose(given, expected, rtol=1e-4, atol=1e-6):
-        return f"expected {expected[0]:.4f} in the first row, got {given[0]:.4f}"
-    if not found.requires_grad:
-        return "no gradient: the student learns nothing from it"
-    (slope,) = torch.autograd.grad(found.sum(), q, allow_unused=True)
-    if slope is None:
-        return "no gradient reaches the student: it is the teacher that would move"
-    again = student.clone().requires_grad_()
-    (meant,) = torch.autograd.grad(right(again, teacher).sum(), again)
-    if not torch.allclose(slope, meant, rtol=1e-3, atol=1e-6):
-        return "the value is right and the gradient is not: nothing of the student is detached"
-    return ""
 
 
 def _over_rows(right, student, teacher):

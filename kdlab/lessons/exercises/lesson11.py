@@ -48,54 +48,64 @@ def _row(attempt):
         right = row(*given)
         if all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(found, right, strict=True)):
             continue
-        return _misread(*found, *right, *given)
+        return _misread(found, right, given)
     return ""
 
 
-def _misread(ids, labels, right, wanted, prompt, answer, ended, eos):
-    """The sentence for a row that is wrong."""
-    told = f"(expected ids {right.tolist()} and labels {wanted.tolist()}, got {ids.tolist()} and "
-    told += f"{labels.tolist()})"
-    n, whole = len(prompt), [*prompt, *answer]
-    if ids.tolist() == wanted.tolist() and labels.tolist() == right.tolist():
+def _misread(found, right, given):
+    """The sentence for a row that is wrong: found and right (ids, labels), given as in ROWS."""
+    (ids, labels), (wanted_ids, wanted), (prompt, answer, ended, eos) = found, right, given
+    told = f"(expected ids {wanted_ids.tolist()} and labels {wanted.tolist()}, got {ids.tolist()} "
+    told += f"and {labels.tolist()})"
+    if ids.tolist() == wanted.tolist() and labels.tolist() == wanted_ids.tolist():
         return f"ids come first, then labels {told}"
+    sentence = _misread_ids(ids, prompt, answer, ended, eos)
+    if not sentence and not torch.equal(ids, wanted_ids):
+        sentence = "not the ids that were wanted"
+    if not sentence and labels.shape != ids.shape:
+        sentence = "a label for every id, so that both have the same length"
+    return f"{sentence or _misread_labels(labels, wanted, len(prompt), ended)} {told}"
+
+
+def _misread_ids(ids, prompt, answer, ended, eos):
+    """What is wrong with the ids; None where it has no name."""
+    whole = [*prompt, *answer]
     if ids.tolist() == whole and ended:
-        return (
-            f"this answer came to its end: without the token eos no student learns to stop {told}"
-        )
+        return "this answer came to its end: without the token eos no student learns to stop"
     if ids.tolist() == [*whole, eos] and not ended:
-        return f"this answer was cut off, it has no end to learn: eos only where it ended {told}"
+        return "this answer was cut off, it has no end to learn: eos only where it ended"
     if ids.tolist() == [*prompt, eos, *answer]:
-        return f"the end stands behind the answer, not before it {told}"
+        return "the end stands behind the answer, not before it"
     if ids.tolist() == [*answer, *([eos] if ended else [])]:
-        return f"the student must read the prompt as well: its ids come before the answer's {told}"
+        return "the student must read the prompt as well: its ids come before the answer's"
     if (ids == -100).any():
-        return f"−100 is no token: only the labels hold it, so clone the ids first {told}"
+        return "−100 is no token: only the labels hold it, so clone the ids first"
     if ended and len(ids) == len(whole) and ids[-1] == eos:
-        return f"the end comes behind the answer's last token, not in its place {told}"
-    if not torch.equal(ids, right):
-        return f"not the ids that were wanted {told}"
-    if labels.shape != ids.shape:
-        return f"a label for every id, so that both have the same length {told}"
+        return "the end comes behind the answer's last token, not in its place"
+    return None
+
+
+def _misread_labels(labels, wanted, n, ended):
+    """What is wrong with the labels of a prompt of n tokens and its answer."""
     if torch.equal(labels[:-1], wanted[1:]):
-        return f"already shifted: that is next_token's business, here label i is token i {told}"
+        return "already shifted: that is next_token's business, here label i is token i"
     if set(labels[:n].tolist()) == {-1}:
-        return f"−1 is no sign of it: what is not learnt has the label −100 {told}"
+        return "−1 is no sign of it: what is not learnt has the label −100"
     if (labels[:n] != -100).any() and (labels[n:] == -100).all():
-        return f"turned round: the answer is learnt, and the prompt has the label −100 {told}"
+        return "turned round: the answer is learnt, and the prompt has the label −100"
     if (labels[:n] == 0).all():
-        return f"0 is a token like any other: what is not learnt has the label −100 {told}"
+        return "0 is a token like any other: what is not learnt has the label −100"
     if (labels[:n] != -100).any():
-        return f"the prompt is not to be learnt: the teacher did not write it {told}"
+        return "the prompt is not to be learnt: the teacher did not write it"
     if ended and labels[-1] == -100:
-        return f"the end is a token to learn, else no answer stops {told}"
+        return "the end is a token to learn, else no answer stops"
     if labels[n] == -100:
-        return f"the answer's first token is learnt too {told}"
+        return "the answer's first token is learnt too"
     if labels[-1] == -100:
-        return f"the answer's last token is learnt too {told}"
+        return "the answer's last token is learnt too"
     if (labels[n:] == -100).any():
-        return f"mask by place, not by id: a token like eos may stand inside an answer {told}"
-    return f"not the labels that were wanted {told}"
+        return "mask by place, not by id: a token like eos may stand inside an answer"
+    return "not the labels that were wanted"
 
 
 # --- 11.2 tail_kl ---
@@ -483,10 +493,11 @@ QUESTIONS = {
         "come, and how likely that was.",
     ),
     "11.c": Question(
-        "Four answers a question are bought, and some two in five are right. Which teach more?",
-        ("the right ones, though fewer", "all of them: slips average out", "no difference"),
+        "Four answers a question are bought, and some two in five are right. From which does a "
+        "student learn sooner?",
+        ("the right ones, though fewer", "all of them: there are more", "no difference"),
         0,
-        "Slips do average out in part, as they are made at random; a check throws nearly all of "
-        "them out at once.",
+        "A check throws nearly all slips out at once. Random slips average out too, but that "
+        "took five of six students twice the steps.",
     ),
 }

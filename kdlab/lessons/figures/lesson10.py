@@ -120,21 +120,8 @@ def plainer(table, step):
     heading(canvas, f"After {step} steps, each drawn at temperature 1 and at 0.8")
     ax = panel(figure, EDGE + 56, 78, 560, 252)
     ax.grid(True, axis="both")
-    for arm, (colour, mark) in LOOKS.items():
-        at = None if arm in ("teacher", "before") else step
-        points = []
-        for drawn in ("", " at 0.8"):
-            x = estimate(table, arm, f"distinct{drawn}", at)
-            y = estimate(table, arm, f"writes{drawn}", at)
-            look = {"color": colour, "alpha": 0.45, "linewidth": 2, "zorder": 2}
-            ax.plot(x.interval(), [y.mean] * 2, **look)
-            ax.plot([x.mean] * 2, y.interval(), **look)
-            points.append((x.mean, y.mean))
-        xs, ys = zip(*points, strict=True)
-        dashes = "solid" if arm == "before" else (0, (2, 2))
-        ax.plot(xs, ys, color=colour, linewidth=1.5, linestyle=dashes, zorder=2)
-        for (x, y), face in zip(points, (colour, "white"), strict=True):
-            ax.plot(x, y, mark, markersize=9, color=colour, markerfacecolor=face, zorder=4)
+    for arm in LOOKS:
+        _at_both(ax, table, arm, step)
     canvas.text(EDGE, 66, "the teacher's nats a token (lower: likelier)", color=MUTED)
     canvas.text(
         EDGE + 336, 386, "distinct pairs of tokens (%): more varied →", color=MUTED, ha="center"
@@ -160,6 +147,24 @@ def plainer(table, step):
         "the teacher, and less varied. At temperature 1 the reverse KL on the data lies above the "
         "untaught student's line, on own text below it, and the teacher far below.",
     )
+
+
+def _at_both(ax, table, arm, step):
+    """A writer's two dots, drawn at temperature 1 and at 0.8, with their intervals, joined."""
+    colour, mark = LOOKS[arm]
+    at, points = None if arm in ("teacher", "before") else step, []
+    for drawn in ("", " at 0.8"):
+        x = estimate(table, arm, f"distinct{drawn}", at)
+        y = estimate(table, arm, f"writes{drawn}", at)
+        look = {"color": colour, "alpha": 0.45, "linewidth": 2, "zorder": 2}
+        ax.plot(x.interval(), [y.mean] * 2, **look)
+        ax.plot([x.mean] * 2, y.interval(), **look)
+        points.append((x.mean, y.mean))
+    xs, ys = zip(*points, strict=True)
+    dashes = "solid" if arm == "before" else (0, (2, 2))
+    ax.plot(xs, ys, color=colour, linewidth=1.5, linestyle=dashes, zorder=2)
+    for (x, y), face in zip(points, (colour, "white"), strict=True):
+        ax.plot(x, y, mark, markersize=9, color=colour, markerfacecolor=face, zorder=4)
 
 
 @on_sheet
