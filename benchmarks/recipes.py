@@ -1,15 +1,17 @@
-"""Five ways to train the same student: what each holds in memory, what it learns, what it moves.
+"""Six ways to train the same student: what each holds in memory, what it learns, what it moves.
 
-    python benchmarks/recipes.py [--steps 20 60] [--fields 6]
+    python benchmarks/recipes.py [--steps 20 60] [--fields 6] [--recipes LoRA ...]
 
 The student is two of docs_lm's four blocks, its teacher docs_lm, the texts a field of docstrings; a
 step takes 8 texts of 64 tokens, alpha 1. All weights in float32, with bfloat16 autocast, with
-gradient checkpointing, and LoRA (rank 8) without and with it: `kdlab.lessons.scale.recipes`. Each
-tries five rates on the validation texts of the first three fields at the last step, and takes the
-one that is best in the mean; with it a student a field is trained, and its test texts are read.
+gradient checkpointing, LoRA (rank 8) without and with it, and all three: the recipes of
+`kdlab.lessons.scale.recipes`. Each tries five rates on the validation texts of the first three
+fields at the last step, and takes the one that is best in the mean; with it a student a field is
+trained, and its test texts are read.
 
 Writes results/recipes.csv: bytes of a step, nats a token on test texts, how many numbers are
-trained and how many weights have moved, in per cent of the student's; rows of this hardware."""
+trained and how many weights have moved, in per cent of the student's; a recipe's rows of this
+hardware take the place of earlier ones."""
 
 import kdlab as kd  # first: it sets how torch's threads wait
 
@@ -33,6 +35,7 @@ def options(line=None):
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 60])
     parser.add_argument("--fields", type=int, default=6)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--recipes", nargs="+", help="those to measure; all where not given")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(line)
 
@@ -58,14 +61,15 @@ def main(line=None):
     here = hardware(kd.setup(seed=0))
     teacher, tokenizer = kd.language_model("docs_lm")
     base = kd.student_from(teacher, layers=[0, 3])
-    fields, found = language.fields(tokenizer, count=asked.fields), []
-    for recipe, (new, context) in scale.recipes(base).items():
+    fields, known = language.fields(tokenizer, count=asked.fields), scale.recipes(base)
+    for recipe in asked.recipes or known:
+        new, context = known[recipe]
         losses = {n: objective(teacher, context, rows["train"]) for n, rows in fields.items()}
         first = functools.partial(losses[next(iter(fields))], step=0)
         held = scale.memory(new(), first)
-        for row in learnt(asked, base, new, losses, fields):
-            found.append({"recipe": recipe} | row | held | here)
-    write(asked.out, found)
+        taught = learnt(asked, base, new, losses, fields)
+        found = [{"recipe": recipe} | row | held | here for row in taught]
+        write(asked.out, found, same=("hardware", "recipe"))
 
 
 def learnt(asked, base, new, losses, fields):

@@ -1,5 +1,6 @@
 """examples/on_policy_trl.py, run as a user runs it, where TRL is (tools/peers.py)."""
 
+import os
 import re
 import runpy
 from pathlib import Path
@@ -13,6 +14,14 @@ LINE = [
     *("--per_device_train_batch_size", "16", "--use_cpu", "--bf16", "False"),
     *("--gradient_checkpointing", "False", "--report_to", "none", "--save_strategy", "no"),
 ]
+
+SHARED = Path(__file__).parents[2] / "shared"
+MODELS = Path(os.environ.get("KDLAB_MODELS") or SHARED / "models")
+DATA = Path(os.environ.get("KDLAB_DATA") or SHARED / "data")
+here = pytest.mark.skipif(
+    not (MODELS / "stories260K").is_dir() or not (DATA / "tinystories").is_dir(),
+    reason="no KDLAB_MODELS with stories260K and KDLAB_DATA with tinystories",
+)
 
 
 @pytest.fixture
@@ -34,6 +43,22 @@ def test_the_student_writes_more_and_more_what_its_teacher_would(main, tmp_path,
     again = type(trainer.model).from_pretrained(tmp_path)
     for name, weights in trainer.model.state_dict().items():
         assert weights.equal(again.state_dict()[name]), name
+
+
+@here
+def test_half_of_a_small_real_model_is_taught_by_the_whole(main, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_MODELS", str(MODELS))
+    monkeypatch.setenv("KDLAB_DATA", str(DATA))
+    line = [*LINE, "--output_dir", str(tmp_path), "--measured", "64", "--prompt", "8"]
+    for old, new in (
+        ("docs_base", "half of stories260K"),
+        ("docs_lm", "stories260K"),
+        ("web", "tinystories"),
+    ):
+        line[line.index(old)] = new
+    _, found = main(line)
+    (_, (before, after)), (_, (odd_before, odd_after)) = found.items()
+    assert after < before and odd_after < odd_before
 
 
 def test_vllm_is_one_argument(main, tmp_path, monkeypatch):

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from kdlab import KDLoss, forward_kl, jsd, reverse_kl, skew_forward_kl, skew_reverse_kl
 from kdlab.data.tokenizers import align
 from kdlab.evidence.metrics import entropy
 from kdlab.losses.conventions import conventions
+from kdlab.losses.features import attention_transfer, rkd_angle, rkd_distance, similarity
 from kdlab.losses.kd import TokenLoss, next_token
 from kdlab.losses.uld import mask_padding, uld
 
@@ -48,16 +48,26 @@ def liger_jsd(s, t, y, T, beta):
     return liger(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=beta, temperature=T)(s, t, y)
 
 
+def torchdistill():
+    return pytest.importorskip("torchdistill.losses.mid_level", reason="needs torchdistill")
+
+
+def at(x):
+    """What a module put out, as torchdistill hands it on."""
+    return {"here": {"output": x}}
+
+
+def torchdistill_kd(s, t, y, T, beta):
+    # at alpha 0 it leaves out the factor T²; next to 0 the labels weigh nothing
+    loss = torchdistill().KDLoss("here", "output", "here", "output", T, alpha=1e-12, beta=1.0)
+    return loss(at(s.flatten(0, 1)), at(t.flatten(0, 1)), y.flatten().clamp_min(0))
+
+
 # what is not installed here is written down as it was read, at the version that the table names
 def torchtune_kl(s, t, y, T, beta):
     x = (t.softmax(-1) * s.log_softmax(-1)).sum(-1).view(-1)
     mask = (y != -100).int().view(-1)
     return -(x * mask).sum() / mask.sum()
-
-
-def torchdistill_kd(s, t, y, T, beta):
-    s, t = s.flatten(0, 1), t.flatten(0, 1)
-    return T**2 * nn.KLDivLoss(reduction="batchmean")((s / T).log_softmax(1), (t / T).softmax(1))
 
 
 def keras_kd(s, t, y, T, beta):
@@ -107,6 +117,35 @@ def assert_same(theirs, ours, s):
     theirs, ours = (torch.autograd.grad(z, s, retain_graph=True)[0] for z in (theirs, ours))
     assert ours.abs().max() > 1e-4
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["paper", "code"])
+def test_attention_transfer_is_torchdistills(mode):
+    s, t = torch.randn(5, 3, 4, 4, requires_grad=True), torch.randn(5, 7, 4, 4)
+    here = {"path": "here", "io": "output"}
+    theirs = torchdistill().ATLoss({"pair": {"student": here, "teacher": here}}, mode)
+    assert_same(theirs(at(s), at(t)), attention_transfer(s, t, variant=mode), s)
+
+
+def test_similarity_is_torchdistills_but_for_the_norm(monkeypatch):
+    """Tung and Mori divide a row by its length; there it is by the sum of its absolute values."""
+    monkeypatch.setattr(torchdistill(), "normalize", lambda rows, p: F.normalize(rows, p=2, dim=1))
+    s, t = torch.randn(6, 3, 2, requires_grad=True), torch.randn(6, 9)
+    theirs = torchdistill().SPKDLoss("here", "here", "batchmean")
+    assert_same(theirs(at(s), at(t)), similarity(s, t), s)
+
+
+@pytest.mark.parametrize(
+    ("loss", "factors", "counted"),
+    [  # theirs is a mean over all places, ours over those that differ
+        (rkd_distance, (1.0, 0.0), lambda B: (B - 1) / B),
+        (rkd_angle, (0.0, 1.0), lambda B: (B - 1) * (B - 2) / B**2),
+    ],
+)
+def test_relations_between_examples_are_torchdistills(loss, factors, counted):
+    s, t = torch.randn(6, 4, requires_grad=True), torch.randn(6, 9)
+    theirs = torchdistill().RKDLoss("here", "here", *factors, "mean")
+    assert_same(theirs(at(s), at(t)), loss(s, t) * counted(6), s)
 
 
 def test_every_row_has_a_peer():

@@ -1,4 +1,5 @@
-"""benchmarks/sizes.py, recipes.py, budget.py: small runs, and what their numbers must be."""
+"""benchmarks/sizes.py, recipes.py, own_base.py, budget.py: small runs, and what their numbers must
+be."""
 
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from kdlab.lessons.sizes import narrower
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import budget
+import own_base
 import recipes
 import sizes
 
@@ -42,9 +44,37 @@ def test_recipes_differ_where_they_should(tmp_path):
     whole, again = table.loc["all weights, float32"], table.loc["checkpointing"]
     assert again["nats"] == pytest.approx(whole["nats"], abs=1e-5)
     assert table.loc["LoRA, checkpointing", "nats"] == pytest.approx(table.loc["LoRA", "nats"])
+    apart = abs(table.loc["all three", "nats"] - table.loc["LoRA", "nats"])
+    assert 0 < apart < 0.01 and table.loc["all three", "trained"] == table.loc["LoRA", "trained"]
     assert whole["trained"] == 100 and table.loc["LoRA", "trained"] < 10
     assert table.loc["LoRA", "moved"] < whole["moved"] <= 100
     assert abs(table.loc["LoRA", "nats"] - whole["nats"]) > 1e-3
+
+
+def test_a_recipe_measured_again_takes_the_place_of_its_own_rows(tmp_path):
+    out, line = tmp_path / "recipes.csv", "--fields 1 --rates 3e-3 --recipes LoRA".split()
+    recipes.main([*line, "checkpointing", "--steps", "1", "--out", str(out)])
+    recipes.main([*line, "--steps", "2", "--out", str(out)])
+    table = pd.read_csv(out)
+    assert table.set_index("recipe")["steps"].to_dict() == {"checkpointing": 1, "LoRA": 2}
+
+
+def test_a_student_held_by_its_own_base_forgets_less_and_holds_no_second_model(tmp_path):
+    out = tmp_path / "own_base.csv"
+    own_base.main("--steps 0 8 --fields 1 --out".split() + [str(out)])
+    table = pd.read_csv(out)
+    assert table["weights"].nunique() == 1 and table["Adam's means"].nunique() == 1
+    start, late = (table[table["steps"] == n].set_index("arm") for n in (0, 8))
+    assert start["nats"].nunique() == start["before"].nunique() == 1
+    base, tokenizer = kd.language_model("docs_base")
+    ids = own_base.held_out(tokenizer)
+    with torch.no_grad():
+        logits = base(ids).logits[:, :-1].flatten(0, 1)
+    own = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()).item()
+    assert start["before"].tolist() == pytest.approx([own] * 2, rel=1e-4)
+    forgot = late["before"] - start["before"]
+    assert 0 < forgot["held by its own base"] < 0.8 * forgot["labels alone"]
+    assert (late["nats"] < start["nats"] - 0.05).all()
 
 
 def test_a_budget_is_compared_with_what_a_run_takes(tmp_path):

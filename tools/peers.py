@@ -2,7 +2,8 @@
 losses, tests/test_on_policy_trl.py TRL's trainer in examples/on_policy_trl.py.
 
 build/peers borrows the packages of this interpreter and adds those of tools/peers.txt, so that
-what TRL and Liger ask for never changes the course's own environment. Without a registry to get
+what TRL and Liger ask for never changes the course's own environment. torchdistill comes without
+what it asks for, torchvision among it: its losses need torch alone. Without a registry to get
 them from it says `skipped: no network`."""
 
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "peers"
 PEERS = ROOT / "tools" / "peers.txt"
+ALONE = "torchdistill==1.1.5"
 TESTS = ["tests/test_peers.py", "tests/test_on_policy_trl.py"]
 PYTHON = PLACE / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 # what pip says when no registry answers
@@ -29,7 +31,7 @@ UNREACHABLE = re.compile(
 def wanted():
     """What the environment is made of; another text makes it anew."""
     lent = sysconfig.get_path("purelib")
-    return f"{sys.version}\n{lent}\n{PEERS.read_text(encoding='utf-8')}"
+    return f"{sys.version}\n{lent}\n{PEERS.read_text(encoding='utf-8')}{ALONE}"
 
 
 def make():
@@ -43,17 +45,16 @@ def make():
 
 def install():
     """pip's exit status and words; it runs here and installs there."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "--python", str(PYTHON)),
-            *("install", "-q", "--retries", "1", "-c", "constraints.txt", "-r", str(PEERS)),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
+    pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", "-q", "--retries", "1"]
+    said = ""
+    for what in (["-c", "constraints.txt", "-r", str(PEERS)], ["--no-deps", ALONE]):
+        done = subprocess.run(
+            [*pip, *what], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said += done.stdout
+        if done.returncode:
+            break
+    return done.returncode, said
 
 
 def main():

@@ -90,11 +90,11 @@ def _machine():
         import psutil
         import torch
 
-        from kdlab.base.lab import _best_device
+        from kdlab.base.lab import best_device
     except ImportError as missing:
         _line(False, "device", f"not known: {missing}")
         return False
-    where = _best_device()
+    where = best_device()
     _line(True, "device", torch.cuda.get_device_name() if where == "cuda" else where)
     waiting = os.environ.get("OMP_WAIT_POLICY", "unset")
     _line(True, "threads", f"{torch.get_num_threads()} (waiting: {waiting})")

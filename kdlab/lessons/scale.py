@@ -231,6 +231,7 @@ def recipes(base: nn.Module) -> dict[str, tuple[Callable, Callable]]:
         "checkpointing": (recomputed, nullcontext),
         "LoRA": (adapted, nullcontext),
         "LoRA, checkpointing": (lambda: adapted(recomputed()), nullcontext),
+        "all three": (lambda: adapted(recomputed()), lower),
     }
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -119,6 +120,18 @@ def test_what_cannot_be_exported_leaves_nothing_behind(model, x, words, tmp_path
     with pytest.raises(ValueError, match=f"^to_onnx: .*{words}"):
         to_onnx(model, x, kept)
     assert kept.read_bytes() == b"as it was" and [*tmp_path.iterdir()] == [kept]
+
+
+def test_threads_of_a_file_do_not_take_the_cores_of_what_is_timed_next(tmp_path, monkeypatch):
+    session, asked = onnxruntime.InferenceSession, []
+
+    def opened(path, options, **others):
+        asked.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        return session(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    to_onnx(nn.Linear(3, 2), torch.rand(4, 3), tmp_path / "a.onnx")
+    assert asked and set(asked) == {"0"}
 
 
 def test_other_inputs_and_other_files_are_told(tmp_path):

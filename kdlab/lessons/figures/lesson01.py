@@ -78,18 +78,7 @@ def dots(groups, mine, ceiling, T):
         ax.axhline(foot, color=GREY, linewidth=0.8)
         canvas.text(EDGE, 30 + 130 * i + 84, name, color=colour, fontsize=14, fontweight=BOLD)
         if not i:
-            ax.scatter(
-                [mine], [foot + 0.06 + 0.075 * places[0]], s=130, facecolor="none", color=INK, lw=2
-            )
-            ax.annotate(
-                "your loop, a minute ago",
-                (mine, foot + 0.06 + 0.075 * places[0]),
-                (-40, 40),
-                textcoords="offset points",
-                ha="right",
-                fontweight=BOLD,
-                arrowprops={"arrowstyle": "-", "color": INK, "shrinkB": 7},
-            )
+            _before(ax, mine, foot + 0.06 + 0.075 * places[0])
     ax.axvline(ceiling, color=GREEN, linewidth=2, linestyle=(0, (3.5, 2)))
     canvas.text(
         ax.transData.transform((ceiling, 0))[0] + 6, 26, "teacher", color=GREEN, fontweight=BOLD
@@ -107,6 +96,20 @@ def dots(groups, mine, ceiling, T):
         f"{len(rows[0][1]) - 1}.",
         "Two rows of dots. Those taught by the teacher lie near it, those on labels far to the "
         "left; the single run of before is one of the first row.",
+    )
+
+
+def _before(ax, x, y):
+    """A ring around the single run of before, and its name."""
+    ax.scatter([x], [y], s=130, facecolor="none", color=INK, lw=2)
+    ax.annotate(
+        "your loop, a minute ago",
+        (x, y),
+        (-40, 40),
+        textcoords="offset points",
+        ha="right",
+        fontweight=BOLD,
+        arrowprops={"arrowstyle": "-", "color": INK, "shrinkB": 7},
     )
 
 

@@ -36,11 +36,7 @@ def ten_or_many(images, answers, layer, right):
     for i, pixels in enumerate(found):
         top = 76 + i * tall
         image(canvas, pixels, EDGE, top, 92)
-        bars = panel(figure, EDGE + 130, top + 6, 250, 70, ylim=(0, 1))
-        ink = [INK if c == right[i] else GREY for c in range(answers.shape[1])]
-        bars.bar(range(len(ink)), answers[i].tolist(), color=ink, width=0.8)
-        bars.set(xticks=range(len(ink)), yticks=[])
-        bars.grid(False)
+        _ten_bars(panel(figure, EDGE + 130, top + 6, 250, 70, ylim=(0, 1)), answers[i], right[i])
         most = float(layer[i].flatten().quantile(0.98)) or 1.0
         for k, channel in enumerate(layer[i]):
             row, column = divmod(k, wide)
@@ -62,6 +58,14 @@ def ten_or_many(images, answers, layer, right):
         f"Three digits. Beside each ten bars, and {layer.shape[1]} small maps that differ from "
         "channel to channel.",
     )
+
+
+def _ten_bars(ax, probabilities, right):
+    """One answer, the true class dark."""
+    ink = [INK if c == right else GREY for c in range(len(probabilities))]
+    ax.bar(range(len(ink)), probabilities.tolist(), color=ink, width=0.8)
+    ax.set(xticks=range(len(ink)), yticks=[])
+    ax.grid(False)
 
 
 @on_sheet

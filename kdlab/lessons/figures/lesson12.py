@@ -13,7 +13,8 @@ MEASURES = {
     "on_disk": "bytes on disk",
     "flops": "FLOPs",
     "latency_ms": "time an image",
-    "agrees": "same answer as the student",
+    "dollars": "a million images",
+    "agrees": "answers as before",
 }
 
 NAMES = {"on every 3": "on every 3", "on half of all images": "on half"}
@@ -79,13 +80,15 @@ def by_bits(found, whose):
 
 
 @plots.style(small=True)
-def cost(table):
-    """What each model costs, in per cent of the first. table: of `kdlab.costs`, with a column
-    "agrees": the share of answers (%) that are the student's."""
-    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2), sharey=True, small=True)
-    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.14)
+def cost(table, price):
+    """What each model costs, beside the first.
+
+    table: of `kdlab.costs` at that price, in dollars an hour, with a column "agrees": the share of
+    answers (%) that a file, or eight bits, left as they were."""
+    figure, places = plots.axes(1, len(MEASURES), figsize=(10, 2.6), sharey=True, small=True)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.14)
     shown = table.iloc[::-1]
-    colours = [GREEN if name == table.index[0] else BLUE for name in shown.index]
+    colours = [GREEN if name.startswith(table.index[0]) else BLUE for name in shown.index]
     for ax, (column, words) in zip(places, MEASURES.items(), strict=True):
         whole = 100.0 if column == "agrees" else float(table[column].iloc[0])
         shares = 100 * shown[column].astype(float) / whole
@@ -93,10 +96,13 @@ def cost(table):
         for i, (share, colour) in enumerate(zip(shares, colours, strict=True)):
             unknown = math.isnan(share)
             digits = 1 if column == "agrees" and share < 100 else 0
+            told = "not counted" if unknown else f"{share:.{digits}f} %"
+            if column == "dollars":
+                told = f"{100 * shown[column].iloc[i]:.2g} ¢"
             ax.text(
                 2 if unknown else share + 2,
                 i,
-                "not counted" if unknown else f"{share:.{digits}f} %",
+                told,
                 va="center",
                 color=MUTED if unknown else colour,
             )
@@ -106,12 +112,13 @@ def cost(table):
         ax.tick_params(left=False)
     return plots.Picture(
         figure,
-        "Bytes, FLOPs (operations on numbers) and time in per cent of the teacher's. Inside a file "
+        "Bytes, FLOPs (operations on numbers) and time in per cent of the teacher's; inside a file "
         "operations can't be counted. Times are medians on this machine, one image at a time, the "
-        "models in turn. Last panel: per cent of the test images.",
-        "Bars for four models. The student takes an eighth of the bytes and a hundredth "
-        "of the operations; how long each takes depends on the machine. In eight bits nearly all "
-        "answers stay.",
+        f"models in turn. Money: a million images, asked together, at ${price:g} an hour. Last "
+        "panel: per cent of the test images on which a form answers as the model itself.",
+        "Bars for six models: teacher and student, each as it is, as a file, and in eight bits. "
+        "The student takes an eighth of the bytes and a hundredth of the operations; time and "
+        "money depend on the machine. In eight bits nearly all answers stay.",
     )
 
 

@@ -202,34 +202,18 @@ def memory(held, table):
     late, names = table[table["steps"] == steps], list(held)[::-1]
     first = late[late["recipe"] == names[-1]].set_index("field")
     for row, name in enumerate(names):
-        at = 0.0
-        for part, colour in PARTS.items():
-            size = held[name][part] / 1e6
-            left.barh(
-                row,
-                size,
-                left=at,
-                color=colour,
-                height=0.6,
-                label=None if row else LEGEND.get(part, part),
-            )
-            at += size
-        left.text(at + 0.3, row, f"{at:.1f}", va="center", color=MUTED)
         own = late[late["recipe"] == name].set_index("field")
+        _filled(left, row, held[name])
         worse = Estimate(own["nats"] - first["nats"], "worse", "nats", 1, "fields")
         middle.plot(worse.interval(), [row, row], color=BLUE, linewidth=3)
         middle.plot(worse.mean, row, "o", color=BLUE, markersize=8)
-        trained, moved = own["trained"].mean(), own["moved"].mean()
-        for x, share in ((0, trained), (0.6, moved)):
+        for x, share in ((0, own["trained"].mean()), (0.6, own["moved"].mean())):
             right.text(x, row, f"{share:.0f} %", va="center", color=INK)
-    left.set_yticks(range(len(names)), names)
-    for ax, title in (
-        (left, "memory of a step (MB)"),
-        (middle, "worse than the first (nats)"),
-        (right, "trained"),
-    ):
+    titles = "memory of a step (MB)", "worse than the first (nats)", "trained"
+    for ax, title in zip((left, middle, right), titles, strict=True):
         ax.set_title(title, loc="left")
         ax.tick_params(left=False)
+    left.set_yticks(range(len(names)), names)
     above = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
     right.annotate("moved", (0.6, 1), color=MUTED, **above)
     most = max(sum(parts.values()) for parts in held.values()) / 1e6
@@ -244,7 +228,17 @@ def memory(held, table):
         f"Middle and right: after {steps} steps, from benchmarks/recipes.py; lines are 95 % "
         f"intervals over {len(first)} fields, on unread text. Trained: numbers that learn; moved: "
         "weights that are others afterwards, LoRA's merged in; both in per cent of all weights.",
-        "Stacked bars for five recipes: checkpointing takes less than all weights, LoRA has "
-        "next to no means of Adam; both together take least. Beside them how well each reads, "
+        f"Stacked bars for {len(held)} recipes: checkpointing takes less than all weights, LoRA "
+        "has next to no means of Adam; together they take least. Beside them how well each reads, "
         "how many numbers it trains, and how many weights move.",
     )
+
+
+def _filled(ax, row, parts):
+    """What a step holds as one bar: parts {name: bytes}; the first row's go into the legend."""
+    at = 0.0
+    for part, colour in PARTS.items():
+        size, label = parts[part] / 1e6, None if row else LEGEND.get(part, part)
+        ax.barh(row, size, left=at, color=colour, height=0.6, label=label)
+        at += size
+    ax.text(at + 0.3, row, f"{at:.1f}", va="center", color=MUTED)
