@@ -2,6 +2,7 @@
 results/encoders.csv.
 
     python benchmarks/encoders.py        half an hour on a busy CPU core
+    KDLAB_REPEAT=1 python benchmarks/encoders.py        again on other samples, see again.py
 
 It goes on where it stopped; delete the table to begin anew.
 
@@ -16,34 +17,35 @@ from pathlib import Path
 
 import kdlab as kd  # first: it sets how torch's threads wait
 
+import again
 import pandas as pd
 import torch
 from rates import choose, note
 from table import hardware
 
+from kdlab.base.repeats import fresh, repetition
 from kdlab.lessons import encoders, language
 
 SAMPLES, TRIED = range(5, 11), 100
 COPY, DRAWN, LONG = (0, 1, 2, 4), (1, 2, 4, 8, 16), (1, 2, 4, 8, 16, 24)  # marks, in epochs
 LABELS, SOFT = kd.HardLabels(), kd.KDLoss(temperature=2, alpha=0.9)
+HALF = 2, 64  # blocks, and half the teacher's width
 COPIED, FRESH, LAYERS = (1e-4, 5e-4), (1e-3, 3e-3), (2e-3, 8e-3)
-ARMS = {  # student, signal: blocks or None, objective, hidden, rates, marks
-    ("half as wide", "layer map"): (
-        None,
-        SOFT,
-        lambda: kd.LayerMap([(0, 1), (1, 3)]),
-        LAYERS,
-        LONG,
-    ),
-    ("half as wide", "relations"): (None, SOFT, kd.Relations, LAYERS, LONG),
-    ("half as wide", "logits"): (None, SOFT, None, FRESH, DRAWN),
+LAST = [(0, 3)], [(0, 1), (1, 3)]  # layer maps of one block and of two, ending in the last
+ARMS = {  # student, signal: blocks or (blocks, width), objective, hidden, rates, marks
+    ("half as wide", "layer map"): (HALF, SOFT, lambda: kd.LayerMap(LAST[1]), LAYERS, LONG),
+    ("half as wide", "relations"): (HALF, SOFT, kd.Relations, LAYERS, LONG),
+    ("half as wide", "logits"): (HALF, SOFT, None, FRESH, DRAWN),
     ("1 block", "logits"): (1, SOFT, None, COPIED, COPY),
     ("1 block", "labels"): (1, LABELS, None, COPIED, COPY),
     ("2 blocks", "logits"): (2, SOFT, None, COPIED, COPY),
     ("2 blocks", "labels"): (2, LABELS, None, COPIED, COPY),
-    ("half as wide", "labels"): (None, LABELS, None, FRESH, DRAWN),
+    ("half as wide", "labels"): (HALF, LABELS, None, FRESH, DRAWN),
     ("3 blocks", "logits"): (3, SOFT, None, COPIED, COPY),
     ("3 blocks", "labels"): (3, LABELS, None, COPIED, COPY),
+    # depth against width: as many parameters as one copied block, and nothing copied
+    ("1 block, drawn", "layer map"): ((1, 128), SOFT, lambda: kd.LayerMap(LAST[0]), LAYERS, LONG),
+    ("2 blocks, drawn", "layer map"): ((2, 104), SOFT, lambda: kd.LayerMap(LAST[1]), LAYERS, LONG),
 }
 RESULTS = Path(__file__).parent / "results" / "encoders.csv"
 
@@ -51,8 +53,8 @@ RESULTS = Path(__file__).parent / "results" / "encoders.csv"
 def taught(teacher, arm, number, texts, lr, on):
     """{epochs: accuracy} of one student."""
     count, objective, hidden, _, at = ARMS[arm]
-    if count is None:
-        student = encoders.narrow(teacher, number)
+    if isinstance(count, tuple):
+        student = encoders.narrow(teacher, number, *count)
     else:
         student = kd.student_from(
             teacher, layers=encoders.spaced(count, teacher.config.num_hidden_layers)
@@ -65,7 +67,7 @@ def taught(teacher, arm, number, texts, lr, on):
         None if objective is LABELS else teacher,
         student.hidden if hidden is not None else None,
     )
-    torch.manual_seed(number)  # dropout
+    torch.manual_seed(fresh(number))  # dropout
     marks = {encoders.epochs(texts["train"], e): e for e in at}
     found = language.teach(
         student, loss, lr, marks, lambda model: encoders.accuracy(model, texts[on])
@@ -73,9 +75,33 @@ def taught(teacher, arm, number, texts, lr, on):
     return {marks[step]: value for step, value in found.items()}
 
 
+def once_more(where):
+    """Other samples, every arm at its rate in the committed table."""
+    teacher, tokenizer = kd.text_classifier("docs_bert")
+    rates = again.known("encoders").query("part == 'test'").groupby(["student", "signal"])["lr"]
+    rates, rows = rates.first(), []
+    for n in SAMPLES:
+        texts = encoders.sample(tokenizer, n)
+        train, test = texts["train"], texts["test"]
+        found = {
+            ("bag of words", "labels"): {None: encoders.bag_of_words(train, test, tokenizer)},
+            ("teacher", "itself"): {None: encoders.accuracy(teacher, test)},
+        } | {arm: taught(teacher, arm, n, texts, rates[arm], "test") for arm in ARMS}
+        rows += [
+            dict(student=arm[0], signal=arm[1], part="test", sample=n, lr=rates.get(arm), epochs=e)
+            | {"accuracy": round(value, 3)}
+            | where
+            for arm, at in found.items()
+            for e, value in at.items()
+        ]
+    print("written:", again.add("encoders", rows).name)
+
+
 def main():
     lab = kd.setup()
     where = hardware(lab)
+    if repetition():
+        return once_more(where)
     frame = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
     teacher, tokenizer = kd.text_classifier("docs_bert")
     draws = {n: encoders.sample(tokenizer, n) for n in (TRIED, *SAMPLES)}

@@ -2,19 +2,23 @@
 
     python benchmarks/language.py kl         which divergence       → results/which_kl.csv
     python benchmarks/language.py writer     whose text             → results/whose_text.csv
+    python benchmarks/language.py started    … after its labels     → results/whose_text_started.csv
+    python benchmarks/language.py exposure   … after its own words  → results/exposure.csv
     python benchmarks/language.py unknown    a teacher out of place → results/unknown_text.csv
     python benchmarks/language.py source     what a teacher sells   → results/answers_bought.csv
 
-Each takes half an hour on a CPU core, `source` twice that. docs_lm teaches docs_base six fields of
-docstrings (of source code for `unknown`), a student and a text a field. Each arm first tries rates
-on the validation texts of three fields, and takes the one that is best at its best mark in what the
-lesson asks about: how badly the student predicts (kl, unknown), how odd the teacher finds what it
-writes (writer). An arm that at every rate writes odder text than before has no best rate by that,
-and takes the one by which it predicts best. All that were tried stand in results/rates.csv; where
-the best is an edge of the grid, the grid grows. With that rate the arm is trained on all six fields
-and measured on test texts, once; an arm that the table has at that rate stays. For `source` rate
-and steps are both chosen so, for each arm at each number of answers; with these it is measured on
-other windows of all eight fields."""
+Each takes half an hour on a CPU core, `source` twice that; with KDLAB_REPEAT=1 before it, it is
+measured again on other windows, see again.py. docs_lm teaches docs_base six fields of docstrings
+(of source code for `unknown`), a student and a text a field; for `started` it has learnt the
+field's labels first, for 50 steps at their rate in which_kl.csv. Each arm first tries rates on the
+validation texts of three fields, and takes the one that is best at its best mark in what the lesson
+asks about: how badly the student predicts (kl, unknown), how odd the teacher finds what it writes
+(writer). An arm that at every rate writes odder text than before has no best rate by that, and
+takes the one by which it predicts best. All that were tried stand in results/rates.csv; where the
+best is an edge of the grid, the grid grows. With that rate the arm is trained on all six fields and
+measured on test texts, once; `exposure` takes the rates of whose_text.csv; an arm that the table
+has at that rate stays. For `source` rate and steps are both chosen so, for each arm at each number
+of answers; with these it is measured on other windows of all eight fields."""
 
 import functools
 import os
@@ -23,14 +27,17 @@ from pathlib import Path
 
 import kdlab as kd  # first: it sets how torch's threads wait
 
+import again
 import pandas as pd
 import torch
 from rates import choose, note
 from table import hardware
 
+from kdlab.base.repeats import repetition
 from kdlab.lessons import language
 from kdlab.lessons.yours import reference
 
+FURTHER = 100  # repetitions of `source` are drawn so far from the committed table's, which is 1
 RATES, TRIED, TRIES = (1e-3, 3e-3, 1e-2), 3, (20, 50, 100)
 MARKS = (0, 20, 50, 100, 200)
 RESULTS = Path(__file__).parent / "results"
@@ -169,17 +176,29 @@ def chosen(arm, texts, fields, teacher, base, where):
 def sources(lab, tokenizer, teacher, base):
     """Every arm at every number of answers, with its own rate and steps: three fields to
     choose them by, then all eight, other windows of them, to measure."""
+    if k := repetition():
+        kept = again.known("answers_bought").dropna(subset="answers")
+        how = {
+            arm: {int(r.answers): (r.lr, int(r.steps)) for r in rows.itertuples()}
+            for arm, rows in kept.groupby("arm", sort=False)
+        }
+        rows = measured_sources(lab, how, tokenizer, teacher, base, drawn=FURTHER + k)
+        os.environ["KDLAB_REPEAT"] = str(k)
+        return again.add("answers_bought", _rounded(rows, hardware(lab)).to_dict("records"))
     fields = language.fields(tokenizer, count=TRIED)
     how = {}
     for arm in SOURCES:
         texts = {f: answers_to(arm, teacher, x, i) for i, (f, x) in enumerate(fields.items())}
         how[arm] = chosen(arm, texts, fields, teacher, base, hardware(lab))
-    measured_sources(lab, how, tokenizer, teacher, base)
+    rows = measured_sources(lab, how, tokenizer, teacher, base, drawn=1)
+    write("answers_bought", rows, hardware(lab))
+    print(pd.DataFrame(rows).pivot_table("predicts", "arm", "answers").round(3).to_string())
 
 
-def measured_sources(lab, how, tokenizer, teacher, base):
-    os.environ["KDLAB_REPEAT"] = "1"  # other windows, answers and orders than those tried on
-    frame, where, fields = [], hardware(lab), language.fields(tokenizer, count=8)
+def measured_sources(lab, how, tokenizer, teacher, base, drawn):
+    """Rows of all eight fields; drawn: the repetition by which windows, answers and orders are."""
+    os.environ["KDLAB_REPEAT"] = str(drawn)  # never those that were tried on
+    frame, fields = [], language.fields(tokenizer, count=8)
     for arm, by_count in how.items():
         for number, (name, field) in enumerate(fields.items()):
             ids, labels = answers_to(arm, teacher, field, number)
@@ -191,14 +210,13 @@ def measured_sources(lab, how, tokenizer, teacher, base):
                 row = {"arm": arm, "answers": count, "field": name, "lr": lr, "steps": steps}
                 tokens = int((labels[:count] != -100).sum())
                 frame.append(row | {"tokens": tokens, "predicts": found[steps]})
-        write("answers_bought", frame, where)
+        print(arm, flush=True)
     for arm, model in {"base": base, "teacher": teacher}.items():
         frame += [
             {"arm": arm, "field": f, "predicts": language.nats(model, x["test"])}
             for f, x in fields.items()
         ]
-    write("answers_bought", frame, where)
-    print(pd.DataFrame(frame).pivot_table("predicts", "arm", "answers").round(3).to_string())
+    return frame
 
 
 def tuned(teacher, field):
@@ -219,15 +237,53 @@ def one_measure(name):
     return measured
 
 
-def run(lab, name, arms, fields, teacher, base, chosen_by, measured=language.measures):
-    """Every arm {name: field → loss}, its rate tried and then used; the table grows with each."""
+def after_labels(base, field):
+    """A copy of the base student that has learnt the field's labels."""
+    kept = {}
+    language.teach(base, on_field(None, None, field), 1e-3, [50], lambda m: kept.update(model=m))
+    return kept["model"]
+
+
+def begun(fields, base):
+    """The fields, each with the student that learns it."""
+    return {name: field | {"start": base} for name, field in fields.items()}
+
+
+def over_fields(arm, lr, loss_on, fields, measure_of):
+    """Rows of one arm at its rate: every field learnt, its test texts read at every mark."""
+    return [
+        {"arm": arm, "lr": lr, "field": field, "step": step} | values
+        for field, texts in fields.items()
+        for step, values in language.teach(
+            texts["start"], loss_on(texts), lr, MARKS, measure_of(texts)
+        ).items()
+    ]
+
+
+def run(lab, name, arms, fields, teacher, chosen_by, measured=language.measures):
+    """Every arm {name: field → loss}, its rate tried and then used; a field's student begins as
+    field["start"]."""
     frame, where = [], hardware(lab)
+
+    def measure_of(texts):
+        return measured(teacher, texts, "test")
+
+    itself = [
+        {"arm": "teacher", "field": field} | measure_of(texts)(teacher)
+        for field, texts in fields.items()
+    ]
+    if repetition():
+        rates = again.known(name).groupby("arm")["lr"].first()
+        for arm, loss_on in arms.items():
+            frame += over_fields(arm, rates[arm], loss_on, fields, measure_of)
+            print(arm, flush=True)
+        return again.add(name, _rounded(frame + itself, where).to_dict("records"))
     known = pd.read_csv(RESULTS / f"{name}.csv") if (RESULTS / f"{name}.csv").exists() else None
     for arm, loss_on in arms.items():
 
         @functools.cache
         def found_by(measure, lr, marks=TRIES, loss_on=loss_on):
-            return tried(lr, loss_on, fields, teacher, base, measure, marks)
+            return tried(lr, loss_on, fields, teacher, measure, marks)
 
         by = chosen_by
         if by == "writes" and min(found_by(by, lr) for lr in RATES) > found_by(by, RATES[0], (0,)):
@@ -238,27 +294,26 @@ def run(lab, name, arms, fields, teacher, base, chosen_by, measured=language.mea
         note(name, arm, None, found, where)
         print(arm, by, lr, found, flush=True)
         kept = [] if known is None else _of(known, arm, lr, where)
-        for field, texts in ({} if kept else fields).items():
-            found = language.teach(
-                base, loss_on(texts), lr, MARKS, measured(teacher, texts, "test")
-            )
-            kept += [
-                {"arm": arm, "lr": lr, "field": field, "step": step} | values
-                for step, values in found.items()
-            ]
-        frame += kept
-    rows = [
-        {"arm": "teacher", "field": field} | measured(teacher, texts, "test")(teacher)
-        for field, texts in fields.items()
-    ]
-    write(name, frame + rows, where)
+        frame += kept or over_fields(arm, lr, loss_on, fields, measure_of)
+    write(name, frame + itself, where)
     print(
-        pd.DataFrame(frame + rows)
+        pd.DataFrame(frame + itself)
         .groupby(["arm", "step"], dropna=False)
         .mean(numeric_only=True)
         .round(2)
         .to_string()
     )
+
+
+def exposure(arms, rates, fields, teacher):
+    """Rows of every arm: how far its students are from their teacher after whose words."""
+    rows = []
+    for arm, loss_on in arms.items():
+        rows += over_fields(
+            arm, rates[arm], loss_on, fields, lambda texts: language.exposure(teacher, texts)
+        )
+        print(arm, flush=True)
+    return rows
 
 
 def _of(known, arm, lr, where):
@@ -267,11 +322,11 @@ def _of(known, arm, lr, where):
     return known[here & (known["arm"] == arm) & (known["lr"] == lr)].to_dict("records")
 
 
-def tried(lr, loss_on, fields, teacher, base, by, marks=TRIES):
+def tried(lr, loss_on, fields, teacher, by, marks=TRIES):
     """What three fields' validation texts say of a rate, in the mean, at its best mark."""
     by_field = [
         language.teach(
-            base,
+            fields[field]["start"],
             loss_on(fields[field]),
             lr,
             marks,
@@ -282,10 +337,13 @@ def tried(lr, loss_on, fields, teacher, base, by, marks=TRIES):
     return min(sum(f[step][by] for f in by_field) / len(by_field) for step in marks)
 
 
-def write(name, rows, where):
+def _rounded(rows, where):
     frame = pd.DataFrame(rows).assign(**where)
-    frame = frame.round({column: 4 for column in frame if column != "lr"})
-    frame.to_csv(RESULTS / f"{name}.csv", index=False, lineterminator="\n")
+    return frame.round({column: 4 for column in frame if column != "lr"})
+
+
+def write(name, rows, where):
+    _rounded(rows, where).to_csv(RESULTS / f"{name}.csv", index=False, lineterminator="\n")
 
 
 def main(part):
@@ -301,9 +359,8 @@ def main(part):
                 kd.forward_kl, tuned(teacher, field), field
             ),
         }
-        return run(
-            lab, "unknown_text", arms, fields, teacher, base, "predicts", one_measure("predicts")
-        )
+        measure = one_measure("predicts")
+        return run(lab, "unknown_text", arms, begun(fields, base), teacher, "predicts", measure)
     if part == "source":
         return sources(lab, tokenizer, teacher, base)
     fields = language.fields(tokenizer)
@@ -312,7 +369,7 @@ def main(part):
             name: lambda field, divergence=divergence: on_field(divergence, teacher, field)
             for name, divergence in DIVERGENCES.items()
         }
-        return run(lab, "which_kl", arms, fields, teacher, base, "predicts")
+        return run(lab, "which_kl", arms, begun(fields, base), teacher, "predicts")
     arms = {
         f"{writer}, {name}": lambda field, writer=writer, name=name: on_text_of(
             writer, DIVERGENCES[name], teacher, field
@@ -320,7 +377,18 @@ def main(part):
         for name in ("forward KL", "reverse KL")
         for writer in ("data", "teacher", "student")
     }
-    return run(lab, "whose_text", arms, fields, teacher, base, "writes")
+    if part == "started":
+        for field in fields.values():
+            field["start"] = after_labels(base, field)
+        arms = {arm: loss for arm, loss in arms.items() if "teacher" not in arm}
+        return run(lab, "whose_text_started", arms, fields, teacher, "writes")
+    if part == "exposure":
+        rates = again.known("whose_text").groupby("arm")["lr"].first()
+        rows = exposure(arms, rates, begun(fields, base), teacher)
+        if repetition():
+            return again.add("exposure", _rounded(rows, hardware(lab)).to_dict("records"))
+        return write("exposure", rows, hardware(lab))
+    return run(lab, "whose_text", arms, begun(fields, base), teacher, "writes")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ results/reasons.csv.
 
     python benchmarks/reasons.py                                an hour and a quarter, one core
     python benchmarks/reasons.py "the right ones, of four"      these arms alone; the others stay
+    KDLAB_REPEAT=1 python benchmarks/reasons.py                 again on other splits, see again.py
 
 Questions of kdlab.data.sums, 2,000 to learn from. The teacher is a program: one that never slips,
 for three forms of the text, or one that slips in three steps of ten, whose four answers a question
@@ -20,9 +21,11 @@ from pathlib import Path
 
 import kdlab as kd  # first: it sets how torch's threads wait
 
+import again
 from rates import choose, note
 from table import hardware, write
 
+from kdlab.base.repeats import fresh, repetition
 from kdlab.lessons import reasons
 from kdlab.lessons.yours import reference
 
@@ -52,7 +55,7 @@ def pairs_of(arm, number):
     every, kept = learnt(lambda *_: True), learnt(lambda q, a: kd.last_number(a) == label[q])
     of = {"all answers, of four": every, "the right ones, of four": kept}
     # the control of quantity: as many answers as are right
-    return of.get(arm) or random.Random(number).sample(every, len(kept))
+    return of.get(arm) or random.Random(fresh(number)).sample(every, len(kept))
 
 
 def measured(arm, number, lr, part, tokenizer, marks):
@@ -69,8 +72,21 @@ def measured(arm, number, lr, part, tokenizer, marks):
     )
 
 
+def over_splits(arm, lr, tokenizer, where):
+    """Rows of one arm: six splits learnt, their test questions asked at every mark."""
+    return [
+        {"arm": arm, "lr": lr, "split": number, "steps": step, "right": round(value, 2)} | where
+        for number in SPLITS
+        for step, value in measured(arm, number, lr, "test", tokenizer, MARKS).items()
+    ]
+
+
 def main(asked):
     where, tokenizer = hardware(kd.setup(seed=0)), reasons.tokenizer()
+    if repetition():
+        rates = again.known("reasons").groupby("arm")["lr"].first()
+        rows = [over_splits(arm, rates[arm], tokenizer, where) for arm in (*FORMS, *SLIPPED)]
+        return again.add("reasons", sum(rows, []))
     for arm in asked or (*FORMS, *SLIPPED):
         tried = TRIED if arm in SLIPPED else TRIED[:1]
 
@@ -85,15 +101,7 @@ def main(asked):
         lr, found = choose(wrong, RATES)
         note("reasons", arm, None, found, where)
         print(arm, lr, found, flush=True)
-        rows = []
-        for number in SPLITS:
-            at = measured(arm, number, lr, "test", tokenizer, MARKS)
-            rows += [
-                {"arm": arm, "lr": lr, "split": number, "steps": step, "right": round(value, 2)}
-                | where
-                for step, value in at.items()
-            ]
-        write(RESULTS, rows, same=("arm", "hardware"), show=False)
+        write(RESULTS, over_splits(arm, lr, tokenizer, where), same=("arm", "hardware"), show=False)
 
 
 if __name__ == "__main__":

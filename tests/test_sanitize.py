@@ -11,10 +11,17 @@ from test_tools import ROOT, TOOLS, run, write
 SANITIZE = ROOT / "tests" / "sanitize.cfg"
 
 
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+KINDS = "text/plain", "text/html"
+
+
 def mask(text):
     for pattern, replacement in get_sanitize_patterns(SANITIZE.read_text(encoding="ascii")):
         text = re.sub(pattern, replacement, text)
     return text
+
+
+INT8 = "int8: -0.6 points, with these images between -2.3 and 1.2"
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,22 @@ def mask(text):
             'split 1, +0.83 points, "helps" is what this laptop would send.',
             'split 1, -1.11 points, "helps" is what this laptop would send.',
         ),
+        ("agree on 96.7 % (94.2 to 98.1).", "agree on 6.8 % (4.0 to 8.1)."),
+        ("int8: +0.0 points, with these images between -0.8 and 0.8", INT8),
+        (
+            "gets 96.9 % right, the student 95.0 %: −1.9 points (−4.4 to 0.5).",
+            "gets 97.0 % right, the student 95.1 %: −1.8 points (−4.3 to 0.6).",
+        ),
+        (
+            "repeats 7 of the teacher's 11 mistakes, and makes 8 where the teacher is right",
+            "repeats 6 of the teacher's 10 mistakes, and makes 9 where the teacher is right",
+        ),
+        ('<td style="a">96.9</td>', '<td style="a">100.0</td>'),
+        (
+            '<path d="M109.1 9.0H138.4"/><circle cx="123.7"',
+            '<path d="M6.0 9.0H173.7"/><circle cx="87.4"',
+        ),
+        ("Loss of each step: 2.41 2.31 1.44", "Loss of each step: 2.40 2.31 1.4"),
         ("trained in 12.3 s", "trained in 4 s"),
         ("40 ms", "3.5 ms"),
         ("2 min 5 s", "58 s"),
@@ -116,3 +139,13 @@ def test_nbval_sees_a_changed_verdict_and_passes_a_changed_number(tmp_path):
         "stripped": "PASSED",
     }, said
     assert status == 1
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_no_interval_of_a_lesson_is_compared_with_that_of_another_machine(path):
+    outputs = [o for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])]
+    told = [o["text"] for o in outputs if "text" in o]
+    told += [o["data"].get(kind, "") for o in outputs if "data" in o for kind in KINDS]
+    number = r"[+−-]?\d+\.\d+"
+    interval = rf"\({number} to {number}\)|between {number} and {number}|{number} ± {number}"
+    assert [found for text in told for found in re.findall(interval, mask(text))] == []

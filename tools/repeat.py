@@ -1,12 +1,15 @@
 """How often a lesson's claims hold on fresh splits: python tools/repeat.py notebook [--times 20]
+                                                        [--tables]
 
 Runs the lesson's code again and again, each time in a fresh kernel with KDLAB_REPEAT=1, 2, …, which
 draws other splits, teachers and students by the same code, and counts for every claim how often it
-held. A claim read off a committed table is the same in every run: its row says 0 of 0. The rows of
-the lesson in benchmarks/results/claims.csv are replaced when all runs are done;
-a cell that stops leaves the table as it was. Finished runs are kept in build/repeats, so that an
-interrupted call goes on from there, until the lesson's code or the package changes; beside each
-lies what its cells printed. Afterwards `make execute` puts the rows on the cards."""
+held. A claim read off a committed table counts in those runs for which the table was measured again
+(benchmarks/again.py); where it never was, its row says 0 of 0. The rows of the lesson in
+benchmarks/results/claims.csv are replaced when all runs are done, with --tables only those of
+claims off tables; a cell that stops leaves the table as it was. Finished runs are kept in
+build/repeats, so that an interrupted call goes on from there, until the lesson's code, the package
+or a table changes; beside each lies what its cells printed. Afterwards `make execute` puts the rows
+on the cards."""
 
 import argparse
 import hashlib
@@ -21,6 +24,8 @@ from runner import ROOT, CellError, lessons, read, run
 
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 LEDGER = ROOT / "benchmarks" / "results" / "claims.csv"
+# what kdlab.lessons.tables.over says of a table, as committed and as one of the two
+COMMITTED, OFF_TABLE = "read off the committed table", "read off the committed table|measured again"
 CAP = 99.0  # standard errors: where all units are equal, a margin would be infinite
 
 
@@ -31,7 +36,7 @@ def code(path):
         if cell.cell_type == "code":
             told.update(cell.source.encode())
     sources = sorted((ROOT / "kdlab").rglob("*.py"))
-    tables = sorted(p for p in (ROOT / "benchmarks" / "results").glob("*.csv") if p != LEDGER)
+    tables = sorted(p for p in (ROOT / "benchmarks" / "results").rglob("*.csv") if p != LEDGER)
     for file in [*sources, *tables]:
         told.update(file.read_bytes())
     return told.hexdigest()[:16]
@@ -73,11 +78,12 @@ def repeated(path, times, runs):
     rows = [
         {"run": k, "place": i, "sentence": claim["sentence"], "budget": budget}
         | {"held": bool(held), "margin": max(-CAP, min(CAP, margin)), "mean": mean}
+        | {"units": claim["units"]}
         for k in range(1, times + 1)
         for i, claim in enumerate(claimed(path, k, folder / f"{k}.jsonl"))
         for budget, (held, margin, mean) in claim["budgets"].items()
     ]
-    columns = ["run", "place", "sentence", "budget", "held", "margin", "mean"]
+    columns = ["run", "place", "sentence", "budget", "held", "margin", "mean", "units"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -85,7 +91,8 @@ def summed(lesson, frame):
     """A row a claim, in the lesson's order: how often it held, its margins, and where it flips."""
     rows = []
     for sentence, claim in frame.groupby("sentence", sort=False):
-        if not drawn_anew(claim):
+        claim = claim[~claim["units"].str.contains(COMMITTED)]
+        if claim.empty or not drawn_anew(claim):
             print(f"  not counted, it is the same in every run: {sentence}")
             rows.append({"lesson": lesson, "sentence": sentence, "held": 0, "of": 0})
             continue
@@ -108,18 +115,22 @@ def summed(lesson, frame):
 
 
 def drawn_anew(claim):
-    """Whether fresh splits moved it. One read off a committed table is the same in every run, and
-    to count how often would prove nothing. Equal students differ by 0 in every run."""
+    """Whether fresh splits moved it. What is the same in every run was not drawn anew, and to count
+    how often would prove nothing. Equal students differ by 0 in every run."""
     moved = claim.groupby("budget")[["margin", "mean"]].nunique() > 1
     alone = claim["run"].nunique() == 1
     return alone or bool(moved.any(axis=None) or (claim["mean"] == 0).all())
 
 
-def replace(table, lesson, rows):
-    """The table with these rows in place of the lesson's, in one step, sorted by lesson."""
+def replace(table, lesson, rows, others=()):
+    """The table with these rows in place of the lesson's, in one step, sorted by lesson.
+
+    others: sentences of the lesson whose rows stay as they are."""
     kept = []
     if table.exists():
         kept = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+    stay = {row["sentence"]: row for row in kept if row["lesson"] == lesson}
+    rows = [stay.get(r["sentence"], r) if r["sentence"] in others else r for r in rows]
     kept = [row for row in kept if row["lesson"] != lesson]
     new = table.with_name(table.name + ".new")
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +157,11 @@ def main(arguments=None):
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "build" / "repeats", help="where runs are kept"
     )
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="leave the rows of claims that are drawn in the lesson",
+    )
     asked = parser.parse_args(arguments)
     if asked.times < 1:
         parser.error(f"--times must be at least 1, got {asked.times}")
@@ -158,8 +174,10 @@ def main(arguments=None):
         if frame.empty:
             return f"{path.name}: claims nothing"
         rows = [row | where for row in summed(path.stem, frame)]
-        replace(asked.ledger, path.stem, rows)
-        for row in filter(lambda row: row["of"], rows):
+        live = set(frame.loc[~frame["units"].str.contains(OFF_TABLE), "sentence"])
+        others = live if asked.tables else set()
+        replace(asked.ledger, path.stem, rows, others)
+        for row in filter(lambda row: row["of"] and row["sentence"] not in others, rows):
             print(
                 f"  {row['held']:>3} of {row['of']}  margin {row['mean_margin']:>6}, at the least "
                 f"{row['least_margin']:>6}  {row['sentence']}"

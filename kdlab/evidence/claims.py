@@ -124,6 +124,7 @@ def judge(claim: Claim) -> None:
     if ledger := os.environ.get("KDLAB_LEDGER"):
         line = {
             "sentence": claim.sentence,
+            "units": claim.units,
             "budgets": {k: [c.holds, c.margin, c.estimate.mean] for k, c in claim.budgets.items()},
         }
         with Path(ledger).open("a", encoding="utf-8") as file:

@@ -87,13 +87,20 @@ def accuracy(model: nn.Module, rows: dict[str, Any]) -> float:
     return 100 * (answers(model, rows).argmax(-1) == rows["labels"]).float().mean().item()
 
 
-def narrow(teacher: nn.Module, seed: int) -> nn.Module:
-    """Half as wide and half as deep as the teacher, with random weights drawn by the seed."""
+def narrow(
+    teacher: nn.Module, seed: int, blocks: int | None = None, width: int | None = None
+) -> nn.Module:
+    """The teacher made smaller, with random weights drawn by the seed: half as deep and as wide.
+
+    blocks, width: how deep and how wide it is instead; feed-forward layers keep their proportion.
+    """
     config: Any = copy.deepcopy(teacher.config)
-    config.num_hidden_layers //= 2
-    config.hidden_size //= 2
+    width = config.hidden_size // 2 if width is None else width
+    # DistilBERT's has another name
     inner = "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim"
-    setattr(config, inner, getattr(config, inner) // 2)  # DistilBERT's has another name
+    setattr(config, inner, getattr(config, inner) * width // config.hidden_size)
+    config.num_hidden_layers = config.num_hidden_layers // 2 if blocks is None else blocks
+    config.hidden_size = width
     torch.manual_seed(fresh(seed))
     return type(teacher)(config).to(device())
 

@@ -270,6 +270,31 @@ def measures(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> 
     return measure
 
 
+def exposure(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> Callable:
+    """A function of a student → {"after the data's words", "after its own"}, in nats a token.
+
+    How far it is from its teacher at the next token: KL(student ‖ teacher), a mean over the GO_ON
+    tokens after 64 of the field's beginnings, as the data goes on or as the student does. Source:
+    Arora and others 2022, who call the difference exposure bias.
+    """
+
+    @torch.no_grad()
+    def apart(student, ids):
+        labels = ids.clone()
+        labels[:, :PROMPT] = -100
+        logits, labels = kd.next_token(student(ids).logits, labels)
+        return kd.reverse_kl(logits, teacher(ids).logits[:, :-1], mask=labels != -100).item()
+
+    def measure(student):
+        rows = field[on][:64]
+        return {
+            "after the data's words": apart(student, rows[:, : PROMPT + GO_ON]),
+            "after its own": apart(student, written(student, rows, seed=1)["input_ids"]),
+        }
+
+    return measure
+
+
 def source_code(tokenizer: Any, count: int = 6) -> dict[str, dict]:
     """As `fields`, of the same modules' source code without its docstrings and comments.
 

@@ -136,8 +136,9 @@ def _how_sure(claim: Claim):
         lines.append("It is read off a committed table, the same in every run: not repeated.")
     elif row:
         flips = f" It flipped at: {row['flips']}." if row["flips"] else ""
+        teachers = ", teachers" if "with its own teacher" in claim.units else ""
         lines.append(
-            f"On fresh splits, teachers and seeds it held {row['held']} times of {row['of']}; "
+            f"On fresh splits{teachers} and seeds it held {row['held']} times of {row['of']}; "
             f"the mean lay {row['mean_margin']} standard errors from its bound, at the least "
             f"{row['least_margin']}.{flips}"
         )

@@ -165,8 +165,11 @@ def test_an_address_is_a_setting_and_only_the_last_one_is_answered(site):
     assert "+" not in said and " 0.0 ± 0.0 points of accuracy: no difference" in said
     assert page.get_by_role("slider", name="Wrong labels").get_attribute("aria-valuetext") == "40 %"
     steps = page.get_by_role("slider", name="Training steps")
-    for value in (4, 3, 2, 1):  # 960, 480, 240, 120: nobody waits for the first three
-        steps.fill(str(value))
+    # 960, 480, 240, 120 in one breath: nobody waits for the first three
+    steps.evaluate("""handle => [4, 3, 2, 1].forEach(value => {
+        handle.value = value;
+        handle.dispatchEvent(new Event("input", {bubbles: true}));
+    })""")
     assert "After 128 steps" in answer(page, said)  # four passes over 1,000 images
 
 

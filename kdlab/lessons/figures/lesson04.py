@@ -152,7 +152,8 @@ def shares(gains, gaps, closed, code):
         figure,
         "What each arm gains over labels after the last step (stopped early: after its own), on "
         "one scale. Green is the teacher's lead, the gap. Dots are means; bars, the green band and "
-        f"± are 95 % intervals over {splits} splits. {_unclear(closed)}{code}",
+        f"± are 95 % intervals over {splits} splits. A share cannot be told where its "
+        f"interval holds 0 and is wide, more than a quarter of the gap either way. {code}",
         "Dots with bars for each arm in each world, and the teacher's lead as a line: wide where "
         "labels are few or wrong, close to zero with 1,000 clean labels.",
     )
@@ -161,16 +162,6 @@ def shares(gains, gaps, closed, code):
 def _cannot_tell(e):
     low, high = e.interval()
     return low < 0 < high and e.half_width() > 25
-
-
-def _unclear(closed):
-    """What "cannot tell" means, where it is said of a share."""
-    if not any(_cannot_tell(e) for arms in closed.values() for e in arms.values()):
-        return ""
-    return (
-        "Cannot tell: the share's interval holds 0 and is wide, more than a quarter of the gap "
-        "either way. "
-    )
 
 
 def _share(e):

@@ -4,7 +4,8 @@ epochs, and whose answers changed."""
 import numpy as np
 
 from kdlab.evidence.intervals import Estimate
-from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, LIGHT, MUTED, VERMILLION
+from kdlab.lessons import tables
+from kdlab.show.colours import BLUE, FAINT, GREEN, GREY, INK, MUTED, VERMILLION
 from kdlab.show.curves import Curve, curves
 from kdlab.show.picture import Picture
 from kdlab.show.sheet import (
@@ -34,7 +35,7 @@ PANELS = {  # student: title
 }
 LIMITS = {"half as wide": (10, 80)}  # per cent, of the panels' axes
 COPIED = (45, 80)
-UNITS = "samples of 500 texts, with one teacher; read off the committed table"
+UNITS = "samples of 500 texts, with one teacher"
 SHADES = ((0.3, "#e39a6c"), (0.1, "#f3c7a6"), (0.03, "#fbe3d4"))  # points lost: at least, colour
 
 
@@ -43,7 +44,8 @@ def over_samples(table, student, signal, epochs=None):
     rows = table.query("part == 'test' and student == @student and signal == @signal")
     if epochs is not None:
         rows = rows[rows["epochs"] == epochs]
-    return Estimate(rows.set_index("sample")["accuracy"], "accuracy on test", "%", 1, UNITS)
+    units = tables.over(table, UNITS)
+    return Estimate(rows.set_index("sample")["accuracy"], "accuracy on test", "%", 1, units)
 
 
 def _shade(share):
@@ -219,14 +221,16 @@ def kept(found, size):
     figure, canvas = sheet(330)
     ax = panel(figure, EDGE + 50, 54, WIDTH - 2 * EDGE - 150, 220)
     ax.grid(True, axis="both")
-    marks = {"teacher": ("P", GREEN), "half as wide": ("s", LIGHT)}
     for name, value in found.items():
-        mark, colour = marks.get(name, ("o", BLUE))
+        drawn = name == "half as wide" or name.endswith("drawn")
+        mark, colour = ("P", GREEN) if name == "teacher" else ("s" if drawn else "o", BLUE)
         x = size[name] / 1e6
         if isinstance(value, Estimate):
             ax.plot([x, x], value.interval(), color=colour, linewidth=2.5)
         mean = value.mean if isinstance(value, Estimate) else value
-        ax.plot(x, mean, mark, color=colour, markersize=10, markeredgecolor="white")
+        edge = colour if drawn else "white"  # hollow: nothing was copied
+        inside = "white" if drawn else colour
+        ax.plot(x, mean, mark, color=inside, markersize=10, markeredgecolor=edge)
         ax.annotate(name, (x, mean), (10, -4), textcoords="offset points", color=INK)
     ax.set_xlim(0, 1.05 * max(size.values()) / 1e6)
     canvas.text(EDGE, 36, "accuracy on test (%)", color=MUTED)
@@ -240,8 +244,8 @@ def kept(found, size):
     return Picture(
         figure,
         "What is kept against size, at each student's longest budget: copied blocks by logits, "
-        "half as wide by the layer map. Points are means, bars 95 % intervals over six samples; "
-        "the teacher is always the same.",
+        "those drawn anew (hollow) by the layer map. Points are means, bars 95 % intervals over "
+        "six samples; the teacher is always the same.",
         "; ".join(
             f"{name}: {size[name] / 1e6:.2f} million, {value}" for name, value in found.items()
         )

@@ -4,6 +4,7 @@ students write, a teacher out of place, and where the memory goes."""
 import pandas as pd
 
 from kdlab.evidence.intervals import Estimate
+from kdlab.lessons import tables
 from kdlab.show import plots
 from kdlab.show.colours import BLUE, FAINT, GREY, INK, MUTED
 from kdlab.show.curves import Curve, curves
@@ -28,14 +29,15 @@ MEASURES = {  # of kdlab.lessons.language.measures: what, unit
 SIGNS = "<s> begins and ends a text; ⏎ is a new line."
 
 
-def by_field(found, what, unit=""):
-    """{field: value} → `Estimate`."""
-    return Estimate(pd.Series(found), what, unit, 1, UNITS)
+def by_field(found, what, unit="", table=None):
+    """{field: value} → `Estimate`. table: the one that the values were read off."""
+    units = UNITS if table is None else tables.over(table, UNITS)
+    return Estimate(pd.Series(found), what, unit, 1, units)
 
 
-def measured(found, measure):
+def measured(found, measure, table=None):
     """{field: value} of one of MEASURES, or of that "at 0.8" → `Estimate`."""
-    return by_field(found, *MEASURES[measure.removesuffix(" at 0.8")])
+    return by_field(found, *MEASURES[measure.removesuffix(" at 0.8")], table)
 
 
 def word_by_word(models):
@@ -89,7 +91,7 @@ def two_peaks(x, teacher, bells, whose):
 def over_fields(table, arm, step, measure):
     """One arm at one step, a value a field → `Estimate`, in nats (or %)."""
     rows = table[(table["arm"] == arm) & ((table["step"] == step) | table["step"].isna())]
-    return measured(rows.set_index("field")[measure], measure)
+    return measured(rows.set_index("field")[measure], measure, table)
 
 
 def above_untaught(table, arm, step):
@@ -107,7 +109,7 @@ def above_untaught(table, arm, step):
     odder, varied = (
         (over_fields(table, arm, step, m) - cool[m]).values for m in ("writes", "distinct")
     )
-    return by_field(odder - varied * rise / run, "difference at equal variety", "nats")
+    return by_field(odder - varied * rise / run, "difference at equal variety", "nats", table)
 
 
 def _over_steps(table, measure):

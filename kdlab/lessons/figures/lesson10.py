@@ -30,7 +30,7 @@ def estimate(table, arm, measure, step=None):
         arm, step = table["arm"].iloc[0], 0
     rows = table[table["arm"] == arm]
     rows = rows if step is None else rows[rows["step"] == step]
-    return measured(rows.set_index("field")[measure], measure)
+    return measured(rows.set_index("field")[measure], measure, table)
 
 
 def first_screen(texts):

@@ -2,6 +2,7 @@
 over the number bought, and what the right ones are worth over all."""
 
 from kdlab.evidence.intervals import Estimate
+from kdlab.lessons import tables
 from kdlab.lessons.figures.lesson09 import SIGNS, by_field
 from kdlab.show import plots
 from kdlab.show.curves import Curve, curves
@@ -49,7 +50,8 @@ def gain(table, arm, answers=None):
     rows = table[table["arm"] == arm]
     rows = rows if answers is None else rows[rows["answers"] == answers]
     base = table[table["arm"] == "base"].set_index("field")["predicts"]
-    return by_field(base - rows.set_index("field")["predicts"], "gain on unread text", "nats")
+    more = base - rows.set_index("field")["predicts"]
+    return by_field(more, "gain on unread text", "nats", table)
 
 
 def stops(found, teacher, whose):
@@ -106,7 +108,8 @@ def by_answers(table, live, whose):
 def right(table, arm, steps):
     """One cell of benchmarks/results/reasons.csv → `Estimate`, over splits."""
     rows = table[(table["arm"] == arm) & (table["steps"] == steps)]
-    return Estimate(rows.set_index("split")["right"], "right answers on test", "%", 1, SPLITS)
+    units = tables.over(table, SPLITS)
+    return Estimate(rows.set_index("split")["right"], "right answers on test", "%", 1, units)
 
 
 def by_steps(table, mine, whose):
