@@ -97,48 +97,72 @@ def once_more(where):
     print("written:", again.add("encoders", rows).name)
 
 
+class Table:
+    """results/encoders.csv while it grows: what it holds is not measured again."""
+
+    def __init__(self, where):
+        self.where = where
+        self.rows = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
+
+    def known(self, arm, part, number, lr, measure):
+        """{epochs: accuracy} of an arm on a sample, from the table or measured and noted there."""
+        at = dict(student=arm[0], signal=arm[1], part=part, sample=number)
+        found = {
+            row["epochs"]: row["accuracy"]
+            for row in self.rows
+            if all(row[k] == v for k, v in at.items()) and lr in (None, row["lr"])
+        }
+        if not found:
+            found = measure()
+            self.rows += [
+                at | {"lr": lr, "epochs": e, "accuracy": round(value, 3)} | self.where
+                for e, value in found.items()
+            ]
+            self.save()
+        return found
+
+    def keep(self, arm, lr):
+        """Of an arm's rows on test texts, those at this rate alone."""
+        tested = (*arm, "test")
+        self.rows = [
+            row
+            for row in self.rows
+            if (row["student"], row["signal"], row["part"]) != tested or row["lr"] == lr
+        ]
+        self.save()
+
+    def save(self):
+        pd.DataFrame(self.rows).to_csv(RESULTS, index=False, lineterminator="\n")
+
+
+def untaught(table, teacher, tokenizer, draws):
+    """Rows of the bag of words and of the teacher itself."""
+    for n in SAMPLES:
+        train, test = draws[n]["train"], draws[n]["test"]
+        table.known(
+            *(("bag of words", "labels"), "test", n, None),
+            lambda train=train, test=test: {None: encoders.bag_of_words(train, test, tokenizer)},
+        )
+        table.known(
+            *(("teacher", "itself"), "test", n, None),
+            lambda test=test: {None: encoders.accuracy(teacher, test)},
+        )
+
+
 def main():
     lab = kd.setup()
     where = hardware(lab)
     if repetition():
         return once_more(where)
-    frame = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
+    table = Table(where)
     teacher, tokenizer = kd.text_classifier("docs_bert")
     draws = {n: encoders.sample(tokenizer, n) for n in (TRIED, *SAMPLES)}
-
-    def known(student, signal, part, number, lr, measure):
-        """{epochs: accuracy}, from the table or measured and noted there."""
-        at = dict(student=student, signal=signal, part=part, sample=number)
-        found = {
-            row["epochs"]: row["accuracy"]
-            for row in frame
-            if all(row[k] == v for k, v in at.items()) and lr in (None, row["lr"])
-        }
-        if not found:
-            found = measure()
-            frame.extend(
-                at | {"lr": lr, "epochs": e, "accuracy": round(value, 3)} | where
-                for e, value in found.items()
-            )
-            pd.DataFrame(frame).to_csv(RESULTS, index=False, lineterminator="\n")
-        return found
-
-    for n in SAMPLES:
-        train, test = draws[n]["train"], draws[n]["test"]
-        known(
-            *("bag of words", "labels", "test", n, None),
-            lambda train=train, test=test: {None: encoders.bag_of_words(train, test, tokenizer)},
-        )
-        known(
-            *("teacher", "itself", "test", n, None),
-            lambda test=test: {None: encoders.accuracy(teacher, test)},
-        )
+    untaught(table, teacher, tokenizer, draws)
     for arm, (*_, rates, _) in ARMS.items():
 
         def taught_on(n, part, lr, arm=arm):
-            on = "held" if part == "held out" else "test"
-            texts = draws[n]
-            return known(*arm, part, n, lr, lambda: taught(teacher, arm, n, texts, lr, on))
+            on, texts = "held" if part == "held out" else "test", draws[n]
+            return table.known(arm, part, n, lr, lambda: taught(teacher, arm, n, texts, lr, on))
 
         def score(rates, taught_on=taught_on):
             tried = {lr: taught_on(TRIED, "held out", lr) for lr in rates}
@@ -149,12 +173,7 @@ def main():
         for n in SAMPLES:
             taught_on(n, "test", lr)
         print(*arm, lr, found, flush=True)
-        frame[:] = [
-            row
-            for row in frame
-            if (row["student"], row["signal"], row["part"]) != (*arm, "test") or row["lr"] == lr
-        ]
-    pd.DataFrame(frame).to_csv(RESULTS, index=False, lineterminator="\n")
+        table.keep(arm, lr)
 
 
 if __name__ == "__main__":
