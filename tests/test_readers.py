@@ -258,6 +258,7 @@ READERS = {
     "bought": (writer, lambda m: language.bought(m, WINDOWS[:, : language.PROMPT])),
     "oddity": (writer, lambda m: language.oddity(m, m, WINDOWS)),
     "measures": (writer, lambda m: language.measures(m, {"test": WINDOWS})(m)),
+    "exposure": (writer, lambda m: language.exposure(m, {"test": WINDOWS})(m)),
     "expected": (writer, lambda m: language.expected(m, Letters, "dcb", top=3)),
     "how_sure": (writer, lambda m: language.how_sure(m, Letters, "dcb", ks=(1, 3))),
     "shaded": (writer, lambda m: language.shaded(m, Letters, WINDOWS[0])),

@@ -274,8 +274,8 @@ def exposure(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> 
     """A function of a student → {"after the data's words", "after its own"}, in nats a token.
 
     How far it is from its teacher at the next token: KL(student ‖ teacher), a mean over the GO_ON
-    tokens after 64 of the field's beginnings, as the data goes on or as the student does. Source:
-    Arora and others 2022, who call the difference exposure bias.
+    tokens after 64 of the field's beginnings, as the data goes on or as the student does. After
+    Arora and others 2022, who compare a model's errors behind its own words and behind the data's.
     """
 
     @torch.no_grad()

@@ -39,6 +39,17 @@ def test_a_repetition_draws_other_texts_to_learn_from_and_the_same_exam(known, t
     assert not torch.equal(*drawn)
 
 
+def test_a_student_drawn_anew_is_as_deep_and_as_wide_as_is_asked(known):
+    teacher = known[0]
+    half, wide, deep = (encoders.narrow(teacher, 0, *shape) for shape in ((), (1, 128), (2, 104)))
+    assert [m.config.hidden_size for m in (half, wide, deep)] == [64, 128, 104]
+    assert [len(m.base_model.encoder.layer) for m in (half, wide, deep)] == [2, 1, 2]
+    assert kd.parameters(wide) == kd.parameters(kd.student_from(teacher, layers=[0]))
+    assert kd.parameters(deep) == pytest.approx(kd.parameters(wide), rel=0.02)
+    inner = [m.config.intermediate_size / m.config.hidden_size for m in (teacher, deep)]
+    assert inner[0] == inner[1]
+
+
 def test_the_learner_s_two_functions_are_the_library_s_relations(known, texts):
     """The same loss, and the same student after three steps, with rows of other lengths."""
     teacher, found = known[0], []

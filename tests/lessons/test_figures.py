@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 import torch
 
-from kdlab import load
+from kdlab import Estimate, load
 from kdlab.data.multiview import strengths, views
+from kdlab.lessons.figures.lesson04 import shares
 from kdlab.lessons.figures.lesson07 import two_minds
 from kdlab.lessons.figures.lesson09 import above_untaught, three_splits
-from kdlab.lessons.figures.lesson10 import estimate
+from kdlab.lessons.figures.lesson10 import estimate, exposed
 
 
 def test_two_networks_are_shown_that_know_one_view_each():
@@ -45,6 +46,42 @@ def test_a_cell_of_who_writes_is_one_arm_at_one_step_paired_by_field():
     assert estimate(table, "before", "writes", 50).values.to_dict() == {
         field: 10.0 + k for k, field in enumerate("abcd")
     }
+
+
+def test_how_far_after_whose_words_is_told_of_each_arm_and_of_the_start():
+    own, data = "after its own", "after the data's words"
+    rows = [
+        {"arm": arm, "field": field, "step": step, own: at * step + k, data: at + step + 2 * k}
+        for arm, at in (("data, forward KL", 10.0), ("student, reverse KL", 0.0))
+        for step in (0, 50, 200)
+        for k, field in enumerate("abcd")
+    ]
+    lines = exposed(pd.DataFrame(rows), 50).splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == ["before", *("data, forward KL",)] + [
+        "student, reverse KL"
+    ]
+    assert lines[0].split("  ")[-1].strip() == own and data in lines[0]
+    assert "13.00 ±" in lines[1] and " 1.50 ±" in lines[1]
+    assert "63.00 ±" in lines[2] and "501.50 ±" in lines[2]
+
+
+@pytest.mark.parametrize("gain", [5.0, 0.0])
+def test_what_a_caption_says_does_not_depend_on_what_was_measured(gain):
+    """On another machine a share may be told that here could not."""
+
+    def estimate_of(mean, measure="points"):
+        return Estimate(pd.Series([mean - 9, mean, mean, mean + 9]), "gain", measure)
+
+    found = shares(
+        {"few labels": {"distilled": estimate_of(gain)}},
+        {"few labels": estimate_of(10.0)},
+        {"few labels": {"distilled": estimate_of(100 * gain, "%")}},
+        "Reference code.",
+    )
+    assert found.caption.endswith(
+        "A share cannot be told where its interval holds 0 and is wide, more than a quarter of the "
+        "gap either way. Reference code."
+    )
 
 
 def test_a_student_on_the_untaught_line_is_no_odder_than_it_drawn_cooler():

@@ -155,6 +155,27 @@ def test_what_is_measured_is_what_its_name_says():
     assert found["writes at 0.8"] != found["writes"]
 
 
+def test_the_distance_after_whose_words_is_that_of_plain_loops():
+    teacher, student, field = tiny(1), tiny(2), {"test": rows(70)}
+    found = language.exposure(teacher, field)(student)
+    given = field["test"][:64]
+    texts = {
+        "after the data's words": given[:, :48],
+        "after its own": language.written(student, given, seed=1)["input_ids"],
+    }
+    for name, ids in texts.items():
+        log_q, log_p = (m(ids).logits[:, :-1].log_softmax(-1).detach() for m in (student, teacher))
+        apart = [
+            float((log_q[b, i].exp() * (log_q[b, i] - log_p[b, i])).sum())
+            for b in range(64)
+            for i in range(language.PROMPT - 1, 47)
+        ]
+        assert found[name] == pytest.approx(sum(apart) / len(apart), rel=1e-4)
+    itself = language.exposure(teacher, field)(teacher)
+    assert itself == pytest.approx(dict.fromkeys(texts, 0.0), abs=1e-5)
+    assert found["after its own"] != pytest.approx(found["after the data's words"], rel=1e-3)
+
+
 def test_a_sentence_s_columns_hold_the_token_that_came_and_the_likeliest(known):
     model, tokenizer = known
     found = language.expected(model, tokenizer, "Return true if", top=3)

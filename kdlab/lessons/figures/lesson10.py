@@ -1,8 +1,7 @@
 """Pictures of lesson 10: what a student writes as its teacher finds it, who writes × which KL over
 steps, likelier against plainer, and one token's push on all."""
 
-from kdlab.lessons.figures.lesson09 import SIGNS, above_untaught, measured
-from kdlab.lessons.figures.lesson09 import by_field as by_field  # the notebook asks for it here
+from kdlab.lessons.figures.lesson09 import SIGNS, above_untaught, by_field, measured
 from kdlab.show import plots
 from kdlab.show.colours import BLUE, GREEN, GREY, INK, MUTED
 from kdlab.show.curves import Curve, curves
@@ -31,6 +30,20 @@ def estimate(table, arm, measure, step=None):
     rows = table[table["arm"] == arm]
     rows = rows if step is None else rows[rows["step"] == step]
     return measured(rows.set_index("field")[measure], measure, table)
+
+
+def exposed(table, step):
+    """Lines of results/exposure.csv: each arm's distance to its teacher, after whose words.
+
+    Means over fields with their intervals; before: the untaught student, with which all begin."""
+    columns = ("after the data's words", "after its own")
+    lines = [f"{'':<22}" + "".join(f"{name:<24}" for name in columns).rstrip()]
+    for arm in ("before", *table["arm"].unique()):
+        first, at = (table["arm"].iloc[0], 0) if arm == "before" else (arm, step)
+        rows = table[(table["arm"] == first) & (table["step"] == at)].set_index("field")
+        found = [by_field(rows[name], "reverse KL", "nats", table) for name in columns]
+        lines.append(f"{arm:<22}" + "".join(f"{str(e):<24}" for e in found).rstrip())
+    return "\n".join(lines)
 
 
 def first_screen(texts):
