@@ -65,6 +65,42 @@ DECODERS = {  # for losses on layers alone
     "Qwen2": FAMILIES["Qwen2"],
 }
 ENCODERS = ["BERT", "RoBERTa", "ELECTRA", "DistilBERT"]
+# smaller still: for tests that build many, in float64
+TWO_LAYERS = dict(
+    vocab_size=32,
+    hidden_size=8,
+    num_attention_heads=2,
+    num_hidden_layers=2,
+    intermediate_size=16,
+    initializer_range=0.4,
+)
+TWO_LAYERS_GPT2 = dict(
+    vocab_size=32,
+    n_embd=8,
+    n_head=2,
+    n_layer=2,
+    initializer_range=0.4,
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+)
+OPT = (
+    hf.OPTForCausalLM,
+    hf.OPTConfig(
+        vocab_size=32,
+        hidden_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        ffn_dim=16,
+        word_embed_proj_dim=8,
+        dropout=0.0,
+        init_std=0.4,
+    ),
+)
+BLOOM = (
+    hf.BloomForCausalLM,
+    hf.BloomConfig(vocab_size=32, hidden_size=8, n_head=2, n_layer=2, initializer_range=0.4),
+)
 
 
 def build(family, seed=0, **changes):

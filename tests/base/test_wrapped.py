@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import BLOOM, OPT, TWO_LAYERS, TWO_LAYERS_GPT2
 from torch import nn
 from trainers import arguments
 
@@ -16,29 +17,12 @@ import kdlab as kd
 from kdlab.base.wrapped import inside, takes
 from kdlab.training.trainer import DistillationTrainer
 
-V = 32
-SIZES = {
-    "vocab_size": V,
-    "hidden_size": 8,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "intermediate_size": 16,
-    "initializer_range": 0.4,
+V = TWO_LAYERS["vocab_size"]
+SIZES = TWO_LAYERS | {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
     "num_labels": 3,
     "pad_token_id": 0,
-}
-GPT = {
-    "vocab_size": V,
-    "n_embd": 8,
-    "n_head": 2,
-    "n_layer": 2,
-    "n_positions": 32,
-    "initializer_range": 0.4,
-    "resid_pdrop": 0.0,
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
 }
 KINDS = {  # how to build it, and a linear layer for LoRA
     "BERT on pairs": (hf.BertForSequenceClassification, hf.BertConfig(**SIZES), "query"),
@@ -47,27 +31,10 @@ KINDS = {  # how to build it, and a linear layer for LoRA
         hf.RobertaConfig(**SIZES | {"pad_token_id": 1}),
         "query",
     ),
-    "GPT-2": (hf.GPT2LMHeadModel, hf.GPT2Config(**GPT), "c_attn"),
+    "GPT-2": (hf.GPT2LMHeadModel, hf.GPT2Config(n_positions=32, **TWO_LAYERS_GPT2), "c_attn"),
     "Llama": (hf.LlamaForCausalLM, hf.LlamaConfig(**SIZES), "q_proj"),
-    "OPT": (
-        hf.OPTForCausalLM,
-        hf.OPTConfig(
-            vocab_size=V,
-            hidden_size=8,
-            num_attention_heads=2,
-            num_hidden_layers=2,
-            ffn_dim=16,
-            word_embed_proj_dim=8,
-            dropout=0.0,
-            init_std=0.4,
-        ),
-        "q_proj",
-    ),
-    "BLOOM": (
-        hf.BloomForCausalLM,
-        hf.BloomConfig(vocab_size=V, hidden_size=8, n_head=2, n_layer=2, initializer_range=0.4),
-        "query_key_value",
-    ),
+    "OPT": (*OPT, "q_proj"),
+    "BLOOM": (*BLOOM, "query_key_value"),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import BLOOM, OPT, TWO_LAYERS, TWO_LAYERS_GPT2
 from trainers import arguments
 from transformers import DataCollatorWithFlattening
 
@@ -15,17 +16,9 @@ import kdlab as kd
 from kdlab.data.rows import laid_out, padded_right, unpacked
 from kdlab.training.trainer import DistillationTrainer
 
-V = 32
-COMMON = {
-    "vocab_size": V,
-    "hidden_size": 8,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "intermediate_size": 16,
-    "initializer_range": 0.4,
-}
+V = TWO_LAYERS["vocab_size"]
 LANGUAGE = {
-    "Llama": (hf.LlamaForCausalLM, hf.LlamaConfig(**COMMON)),
+    "Llama": (hf.LlamaForCausalLM, hf.LlamaConfig(**TWO_LAYERS)),
     "Qwen2, sliding": (
         hf.Qwen2ForCausalLM,
         hf.Qwen2Config(
@@ -33,40 +26,13 @@ LANGUAGE = {
             use_sliding_window=True,
             num_key_value_heads=1,
             layer_types=["full_attention", "sliding_attention"],
-            **COMMON,
+            **TWO_LAYERS,
         ),
     ),
-    "GPT-2": (
-        hf.GPT2LMHeadModel,
-        hf.GPT2Config(
-            vocab_size=V,
-            n_embd=8,
-            n_head=2,
-            n_layer=2,
-            initializer_range=0.4,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-        ),
-    ),
-    "GPT-NeoX": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig(**COMMON, max_position_embeddings=32)),
-    "OPT": (
-        hf.OPTForCausalLM,
-        hf.OPTConfig(
-            vocab_size=V,
-            hidden_size=8,
-            num_attention_heads=2,
-            ffn_dim=16,
-            num_hidden_layers=2,
-            word_embed_proj_dim=8,
-            dropout=0.0,
-            init_std=0.4,
-        ),
-    ),
-    "BLOOM": (
-        hf.BloomForCausalLM,
-        hf.BloomConfig(vocab_size=V, hidden_size=8, n_head=2, n_layer=2, initializer_range=0.4),
-    ),
+    "GPT-2": (hf.GPT2LMHeadModel, hf.GPT2Config(**TWO_LAYERS_GPT2)),
+    "GPT-NeoX": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig(**TWO_LAYERS, max_position_embeddings=32)),
+    "OPT": OPT,
+    "BLOOM": BLOOM,
 }
 lengths = st.lists(st.integers(2, 8), min_size=1, max_size=5)
 
