@@ -346,49 +346,59 @@ def write(name, rows, where):
     _rounded(rows, where).to_csv(RESULTS / f"{name}.csv", index=False, lineterminator="\n")
 
 
-def main(part):
-    lab = kd.setup(seed=0)
-    teacher, tokenizer = kd.language_model("docs_lm")
-    base, _ = kd.language_model("docs_base")
-    if part == "unknown":
-        fields = language.source_code(tokenizer)
-        arms = {
-            "labels": lambda field: on_field(None, None, field),
-            "teacher as it is": lambda field: on_field(kd.forward_kl, teacher, field),
-            "teacher tuned first": lambda field: on_field(
-                kd.forward_kl, tuned(teacher, field), field
-            ),
-        }
-        measure = one_measure("predicts")
-        return run(lab, "unknown_text", arms, begun(fields, base), teacher, "predicts", measure)
-    if part == "source":
-        return sources(lab, tokenizer, teacher, base)
-    fields = language.fields(tokenizer)
-    if part == "kl":
-        arms = {"labels": lambda field: on_field(None, None, field)} | {
-            name: lambda field, divergence=divergence: on_field(divergence, teacher, field)
-            for name, divergence in DIVERGENCES.items()
-        }
-        return run(lab, "which_kl", arms, begun(fields, base), teacher, "predicts")
-    arms = {
+def of_code(teacher):
+    """The arms of `unknown`: {name: field → loss}."""
+    return {
+        "labels": lambda field: on_field(None, None, field),
+        "teacher as it is": lambda field: on_field(kd.forward_kl, teacher, field),
+        "teacher tuned first": lambda field: on_field(kd.forward_kl, tuned(teacher, field), field),
+    }
+
+
+def of_divergences(teacher):
+    """The arms of `kl`."""
+    return {"labels": lambda field: on_field(None, None, field)} | {
+        name: lambda field, divergence=divergence: on_field(divergence, teacher, field)
+        for name, divergence in DIVERGENCES.items()
+    }
+
+
+def of_writers(teacher):
+    """The arms of `writer`."""
+    return {
         f"{writer}, {name}": lambda field, writer=writer, name=name: on_text_of(
             writer, DIVERGENCES[name], teacher, field
         )
         for name in ("forward KL", "reverse KL")
         for writer in ("data", "teacher", "student")
     }
+
+
+def main(part):
+    lab = kd.setup(seed=0)
+    teacher, tokenizer = kd.language_model("docs_lm")
+    base, _ = kd.language_model("docs_base")
+    if part == "source":
+        return sources(lab, tokenizer, teacher, base)
+    make = language.source_code if part == "unknown" else language.fields
+    fields, arms = begun(make(tokenizer), base), of_writers(teacher)
+    if part == "unknown":
+        how = of_code(teacher), fields, teacher, "predicts", one_measure("predicts")
+        return run(lab, "unknown_text", *how)
+    if part == "kl":
+        return run(lab, "which_kl", of_divergences(teacher), fields, teacher, "predicts")
+    if part == "exposure":
+        rates = again.known("whose_text").groupby("arm")["lr"].first()
+        rows = exposure(arms, rates, fields, teacher)
+        if repetition():
+            return again.add("exposure", _rounded(rows, hardware(lab)).to_dict("records"))
+        return write("exposure", rows, hardware(lab))
     if part == "started":
         for field in fields.values():
             field["start"] = after_labels(base, field)
         arms = {arm: loss for arm, loss in arms.items() if "teacher" not in arm}
         return run(lab, "whose_text_started", arms, fields, teacher, "writes")
-    if part == "exposure":
-        rates = again.known("whose_text").groupby("arm")["lr"].first()
-        rows = exposure(arms, rates, begun(fields, base), teacher)
-        if repetition():
-            return again.add("exposure", _rounded(rows, hardware(lab)).to_dict("records"))
-        return write("exposure", rows, hardware(lab))
-    return run(lab, "whose_text", arms, begun(fields, base), teacher, "writes")
+    return run(lab, "whose_text", arms, fields, teacher, "writes")
 
 
 if __name__ == "__main__":
