@@ -144,9 +144,9 @@ def over_epochs(table, mine, whose):
         ceiling=("teacher", over_samples(table, "teacher", "itself")),
         dots={shown[student]: found for student, found in mine.items() if student in shown},
         caption="Means over six samples of 500 texts; bands are 95 % intervals over samples (the "
-        "teacher is always the same), from benchmarks/encoders.py, each arm at its best rate. "
-        "Epoch 0: cut, not trained. Both axes of the last panel are longer. Diamonds: your "
-        "own sample, by logits where blocks are copied and by relations where weights are drawn. "
+        "teacher is always the same), from benchmarks/encoders.py, each arm at the rate of its "
+        "best mark. Epoch 0: cut, not trained. Both axes of the last panel are longer. Diamonds: "
+        "your own sample, by logits where blocks are copied, by relations where weights are drawn. "
         f"{whose}",
         alt="Copied blocks begin high and stand close to the teacher within an epoch or two. The "
         "narrow students begin at the bottom. The layer map's crosses the line of the bag of words "
