@@ -1,9 +1,14 @@
-"""Tiny random models of transformers, with weights large enough to tell blocks apart."""
+"""Tiny random models of transformers, with weights large enough to tell blocks apart; and
+tokenizers."""
 
 import copy
+import json
+from pathlib import Path
 
 import torch
 import transformers as hf
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 V, H = 40, 12
 SIZES = dict(
@@ -115,3 +120,22 @@ def build(family, seed=0, **changes):
 
 # 5: no token that a tokenizer would keep for itself, such as padding
 IDS = torch.randint(5, V, (3, 9), generator=torch.Generator().manual_seed(1))
+
+FILE = Path(__file__).parents[1] / "data" / "teachers" / "topics_lm" / "tokenizer.json"
+
+
+def fast(model):
+    return PreTrainedTokenizerFast(
+        tokenizer_object=model if isinstance(model, Tokenizer) else Tokenizer(model)
+    )
+
+
+def tokenizer(change=lambda t: None, edit=lambda model: None, **special):
+    """The committed tokenizer, after an edit of its JSON or a change of the object."""
+    content = json.loads(FILE.read_text())
+    edit(content["model"])
+    made = Tokenizer.from_str(json.dumps(content))
+    change(made)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, **{"bos_token": "<s>", "eos_token": "<s>"} | special
+    )
