@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import GenerationConfig
+from writers import PROMPTS, V, gpt2, padded, roberta, texts, tiny, token
 
 import kdlab as kd
 from kdlab.evidence.perplexity import distinct, perplexity
@@ -23,21 +23,6 @@ from kdlab.students.limits import positions
 from kdlab.training.generate import OnPolicy, as_dataset, completions
 
 TOPICS = Path(__file__).parents[2] / "data" / "teachers" / "topics_lm"
-V = 11
-SIZES = {
-    "vocab_size": V,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 32,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "initializer_range": 0.5,
-}
-token = st.integers(0, V - 1)
-texts = st.lists(token, min_size=1, max_size=6)
-PROMPTS = [[3, 1, 4, 1, 5, 9, 2], [6], [10, 0], [2, 7, 1, 8]]
 # a generation config of which nothing may reach the text
 LOUD = {
     "do_sample": True,
@@ -52,18 +37,6 @@ LOUD = {
     "eos_token_id": 0,
     "num_beams": 3,
 }
-
-
-def tiny(kind=LlamaForCausalLM, seed=0, **options):
-    torch.manual_seed(seed)
-    return kind(kind.config_class(**SIZES | options)).double().eval()
-
-
-def gpt2(dropout=0.0):
-    """Its positions are learnt and absolute, so that padding on the left moves them."""
-    return tiny(
-        GPT2LMHeadModel, **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-    )
 
 
 def counter(eos=None):
@@ -107,25 +80,6 @@ def real(batch):
 
 def learnt(batch):
     return [[t for t in labels if t != -100] for _, labels in real(batch)]
-
-
-def padded(prompts, side, pad=7, responses=None):
-    """A batch as a trainer hands it over; without responses its labels are the text itself."""
-
-    def column(rows, fill):
-        return pad_sequence([torch.tensor(row) for row in rows], True, fill, side)
-
-    rows = [p + r for p, r in zip(prompts, responses or [[]] * len(prompts), strict=True)]
-    labels = (
-        [[-100] * len(p) + r for p, r in zip(prompts, responses, strict=True)]
-        if responses
-        else rows
-    )
-    return {
-        "input_ids": column(rows, pad),
-        "labels": column(labels, -100),
-        "attention_mask": column([[1] * len(row) for row in rows], 0),
-    }
 
 
 @pytest.mark.parametrize(
@@ -344,110 +298,6 @@ def test_own_text_depends_on_seed_step_and_place_only():
     )
 
 
-def test_perplexity_against_a_loop_over_tokens():
-    responses, nats = [[1, 2], [5], [3, 3, 3], []], []
-    for prompt, response in zip(PROMPTS, responses, strict=True):
-        log_q = gpt2()(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
-        nats += [
-            -float(log_q[len(prompt) + i - 1, token].detach()) for i, token in enumerate(response)
-        ]
-    for batch in (padded(PROMPTS, side, responses=responses) for side in ("left", "right")):
-        assert perplexity(gpt2(dropout=0.5).train(), batch) == pytest.approx(
-            math.exp(sum(nats) / 6), rel=1e-12
-        )
-
-
-@given(
-    st.lists(
-        st.tuples(texts, st.lists(token, max_size=4), st.sampled_from(["left", "right"])),
-        min_size=1,
-        max_size=4,
-    ),
-    st.booleans(),
-    token,
-)
-@settings(max_examples=30)
-@pytest.mark.parametrize("model", [tiny(), gpt2()], ids=["llama", "gpt2"])
-def test_perplexity_of_a_batch_is_that_of_its_texts_one_by_one(model, rows, masked, pad):
-    if not masked:  # then nothing may be padding
-        shortest = min(len(p + r) for p, r, _ in rows)
-        rows = [((p + r)[:shortest], [], side) for p, r, side in rows]
-        rows = [(text[:1], text[1:], side) for text, _, side in rows]
-    length, nats = max(len(p + r) for p, r, _ in rows), []
-    columns = {"input_ids": [], "attention_mask": [], "labels": []}
-    for prompt, response, side in rows:
-        text, fill = prompt + response, [0] * (length - len(prompt + response))
-        with torch.no_grad():
-            log_q = model(torch.tensor([text])).logits[0].log_softmax(-1)
-        nats += [-float(log_q[len(prompt) + i - 1, t]) for i, t in enumerate(response)]
-        for key, own, other in [
-            ("input_ids", text, pad),
-            ("attention_mask", [1] * len(text), 0),
-            ("labels", [-100] * len(prompt) + response, -100),
-        ]:
-            filling = [other] * len(fill)
-            columns[key].append(filling + own if side == "left" else own + filling)
-    batch = {k: torch.tensor(v) for k, v in columns.items() if masked or k != "attention_mask"}
-    if nats:
-        assert perplexity(model, batch) == pytest.approx(math.exp(sum(nats) / len(nats)), rel=1e-10)
-    else:
-        with pytest.raises(ValueError, match="perplexity: batch must hold a token that counts"):
-            perplexity(model, batch)
-
-
-def roberta(kind=transformers.RobertaForCausalLM, room=10):
-    return tiny(kind, max_position_embeddings=room + 2, pad_token_id=1, is_decoder=True)
-
-
-LEARNT = {  # a table of positions: with one token too many, torch raises an error of its own
-    "GPT-2": lambda: tiny(GPT2LMHeadModel, max_position_embeddings=10),
-    "BERT": lambda: tiny(transformers.BertLMHeadModel, max_position_embeddings=10, is_decoder=True),
-    "RoBERTa": roberta,
-    "XLM-R, as a classifier": lambda: roberta(transformers.XLMRobertaForSequenceClassification),
-    "ELECTRA": lambda: tiny(
-        transformers.ElectraForCausalLM, max_position_embeddings=10, is_decoder=True
-    ),
-    "DistilBERT": lambda: tiny(
-        transformers.DistilBertModel, max_position_embeddings=10, dim=16, n_heads=2, n_layers=1
-    ),
-    "OPT": lambda: tiny(
-        transformers.OPTForCausalLM, max_position_embeddings=10, ffn_dim=16, word_embed_proj_dim=16
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LEARNT)
-def test_positions_are_as_many_tokens_as_the_table_takes(name):
-    model = LEARNT[name]()
-    assert positions(model) == 10
-    with torch.no_grad():
-        model(torch.full((1, 10), 5))
-        with pytest.raises((IndexError, RuntimeError), match="index|size"):
-            model(torch.full((1, 11), 5))
-
-
-def test_positions_of_models_without_a_table():
-    sizes = {
-        "vocab_size": V,
-        "d_model": 16,
-        "hidden_size": 16,
-        "n_heads": 2,
-        "n_head": 2,
-        "n_layers": 1,
-        "n_layer": 1,
-        "d_inner": 16,
-    }
-    for kind in (
-        transformers.BloomForCausalLM,
-        transformers.MptForCausalLM,
-        transformers.XLNetLMHeadModel,
-    ):
-        assert positions(kind(kind.config_class(**sizes))) is None
-    assert (
-        positions(tiny()) == 32 and positions(torch.nn.Linear(2, 2)) is None
-    )  # rotary: what its config says
-
-
 WRAPPERS = {
     "data parallel": torch.nn.DataParallel,
     "compiled": torch.compile,
@@ -597,12 +447,6 @@ def test_a_skipped_row_of_plain_text_keeps_its_labels_and_without_labels_nothing
     ]:
         (mixed,) = on_policy(counter(), [batch | labels], 0)
         assert real(mixed) == [([1, 2, 3, 4, 5, 6], kept), ([1, 2, 3, 4, 5], [-100, -100, 3, 4, 5])]
-
-
-def test_distinct_by_hand():
-    rows = [["a", "b", "a", "b"], ["b"], ["a", "b", "c"]]
-    assert distinct(rows, 1) == 3 / 8 and distinct(rows, 2) == 3 / 5 and distinct(rows, 3) == 1
-    assert distinct([torch.tensor([1, 2]), torch.tensor([1, 2])], 2) == 1 / 2
 
 
 def without(key):
