@@ -1,17 +1,14 @@
-"""Sums: every step against plain arithmetic, the rationales read back, the loss against torch's
-cross-entropy."""
+"""Sums: every step against plain arithmetic, the rationales read back, and who learns them."""
 
 import itertools
 import re
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from kdlab import HiddenLoss, distill, load, mlp
 from kdlab.data import sums
 from kdlab.losses.rationale import rationale_loss
-from kdlab.teachers.outputs import hidden
 from kdlab.teachers.rationales import Rationales
 
 X = torch.from_numpy(sums.pools()[0]["train"][0])
@@ -64,36 +61,6 @@ def test_a_rationale_read_back_is_true_and_ends_in_the_label():
         assert last == f"The answer is {end}" and label == str(((a + b) * c + d) % 10) == str(end)
 
 
-def said(teacher, x):
-    """The two digits of the layer `steps`, as shares (N, 2, 10), and the answer (N, 10)."""
-    layer = hidden(teacher, x, ["steps"])["steps"]
-    assert layer.shape == (len(x), 20) and layer.dtype == torch.float32
-    return layer.unflatten(1, (2, 10)), teacher(x)
-
-
-def test_the_default_says_the_right_steps_of_every_question():
-    shares, logits = said(Rationales(), X)
-    right = torch.tensor(STEPS)
-    assert torch.equal(shares, F.one_hot(right[:, :2], 10).float())
-    assert torch.equal(logits, 10 * F.one_hot(right[:, 2], 10).float())
-    assert not list(Rationales().parameters()) and not Rationales().state_dict()
-
-
-def test_several_rationales_are_their_mean_and_none_is_nothing_to_learn():
-    asked = sums.text(X)["input"]
-    told = [
-        f"1 + 2 ends in {s}. {s} · 3 ends in {p}. …" for s, p in [(3, 9), (3, 9), (3, 1), (4, 2)]
-    ]
-    teacher = Rationales([(asked[1234], one) for one in told])
-    shares, logits = said(teacher, X[[1234, 1235]])
-    assert shares[0, 0].tolist() == [0, 0, 0, 0.75, 0.25, 0, 0, 0, 0, 0]
-    assert shares[0, 1].tolist() == [0, 0.25, 0.25, 0, 0, 0, 0, 0, 0, 0.5]
-    assert not shares[1].any() and logits.argmax(-1).tolist() == [3, 4]
-    student = torch.randn(2, 20, requires_grad=True)
-    rows = rationale_loss(student, shares.flatten(1), reduction="rows")
-    assert rows[1] == 0 and not torch.autograd.grad(rows.sum(), student)[0][1].any()
-
-
 def test_who_slips_goes_on_from_the_slip():
     found = sums.slipping(X, 0.3, answers=2, seed=5)
     assert len(found) == len(X) and {len(several) for several in found} == {2}
@@ -115,59 +82,10 @@ def test_who_slips_goes_on_from_the_slip():
     assert [one[0] for one in sums.slipping(X, 0, 1)] == sums.text(X)["rationale"]
 
 
-@pytest.mark.parametrize(
-    "said, words",
-    [
-        ([("What?", "1 ends in 2. 2 ends in 3.")], "read: question and rationale must be as"),
-        ([(sums.text(X[:1])["input"][0], "It is 3.")], "read: question and rationale must be as"),
-        (["ab"], "Rationales: said must be pairs"),
-        ([("one", "two", "three")], "Rationales: said must hold pairs"),
-        (3, "Rationales: said must be pairs"),
-    ],
-)
-def test_what_is_no_rationale_is_told(said, words):
-    with pytest.raises((TypeError, ValueError), match=f"^{words}"):
-        Rationales(said)
-
-
 @pytest.mark.parametrize("slips", [-0.1, 1.1, float("nan")])
 def test_a_share_out_of_range_is_told(slips):
     with pytest.raises(ValueError, match="^slipping: slips must"):
         sums.slipping(X[:2], slips, 1)
-
-
-def test_rationale_loss_is_two_cross_entropies():
-    generator = torch.Generator().manual_seed(0)
-    student = torch.randn(7, 20, dtype=torch.float64, generator=generator, requires_grad=True)
-    digits = torch.randint(10, (7, 2), generator=generator)
-    teacher = F.one_hot(digits, 10).flatten(1).double()
-    expected = sum(
-        F.cross_entropy(student[:, 10 * i : 10 * i + 10], digits[:, i], reduction="none")
-        for i in (0, 1)
-    )
-    torch.testing.assert_close(rationale_loss(student, teacher, reduction="rows"), expected)
-    torch.testing.assert_close(rationale_loss(student, teacher), expected.mean())
-    (ours,) = torch.autograd.grad(rationale_loss(student, teacher), student)
-    (theirs,) = torch.autograd.grad(expected.mean(), student)
-    torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize(
-    "student, teacher, options, words",
-    [
-        (
-            (4, 10),
-            (4, 20),
-            {},
-            r"student and teacher must be digits \(B, 20\), got \(4, 10\) and \(4, 20\)",
-        ),
-        ((4, 12), (4, 12), {}, "student and teacher must be digits"),
-        ((4, 20), (4, 20), {"reduction": "sum"}, "reduction must be 'mean' or 'rows', got 'sum'"),
-    ],
-)
-def test_what_does_not_fit_is_told(student, teacher, options, words):
-    with pytest.raises(ValueError, match=f"^rationale_loss: {words}"):
-        rationale_loss(torch.zeros(student), torch.zeros(teacher), **options)
 
 
 def test_load_splits_the_questions():

@@ -27,12 +27,6 @@ SHARDS = [IDS[:3], IDS[3:6], IDS[6:9], IDS[9:]]
 fork = multiprocessing.get_context("fork")
 
 
-@pytest.fixture
-def made(tmp_path):
-    build(tmp_path / "c", IDS, Teacher(), ABOUT, shard=3)
-    return tmp_path / "c"
-
-
 def builds(path, teacher, out, number):
     """Build and write down what was computed and what is found."""
     rows = build(path, IDS, teacher, ABOUT, shard=3)[IDS]["number"].tolist()
