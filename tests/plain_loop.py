@@ -131,3 +131,8 @@ def logits_of(model, x):
     """What a model answers in eval mode."""
     with torch.no_grad():
         return model.eval()(x)
+
+
+def first_class(logits, data):
+    """A metric of a reader's own: the share of rows that are called the first class."""
+    return (logits.argmax(1) == 0).float().mean()

@@ -1,5 +1,6 @@
 """The small cases of the trainer's tests: models, texts, their batches, and a run of it."""
 
+import copy
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 
+import kdlab as kd
 from kdlab.losses.hidden import tap
 from kdlab.training.trainer import DistillationTrainer
 
@@ -180,3 +182,23 @@ def train(folder, student, rows, size, accumulated, side="right", more=0, own=No
 def weights(model):
     """{name: tensor}."""
     return {k: v.detach() for k, v in model.named_parameters()}
+
+
+def trainer_of(tmp_path, student, teacher, own=None, **options):
+    return DistillationTrainer(
+        student, arguments(tmp_path, **own or {}), teacher=teacher, **options
+    )
+
+
+def trained(tmp_path, student, teacher, rows, own=None, **options):
+    trainer = trainer_of(tmp_path, student, teacher, own, train_dataset=rows, **options)
+    trainer.train()
+    return trainer
+
+
+def loss_of(trainer, rows, **layout):
+    return trainer.compute_loss(trainer.model, kd.Collator(**layout)(copy.deepcopy(rows)))
+
+
+def whole(rows):
+    return [r | {"labels": r["input_ids"]} for r in rows]

@@ -266,20 +266,6 @@ def test_what_cannot_be_stacked_is_refused(modules, words):
         Replicas(modules, range(len(modules)))
 
 
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"optimiser": "lion"}, r"optimiser must be one of \['adam', 'adamw', 'sgd'\], got 'lion'"),
-        ({"schedule": "linear"}, "schedule must be 'cosine' or 'constant', got 'linear'"),
-        ({"clip": 0}, "clip must be above 0, or None, got 0"),
-        ({"clip": -1.0}, "clip must be above 0, or None, got -1.0"),
-    ],
-)
-def test_what_a_stepper_does_not_know_is_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        Stepper(Replicas([nn.Linear(2, 2)], [0]), [1e-2], 1, **options)
-
-
 def test_a_small_stack_trains_on_one_thread_and_gives_the_others_back():
     replicas = Replicas([mlp(4)(load("digits"))], seeds=[0])
     before = torch.get_num_threads()

@@ -24,7 +24,6 @@ from kdlab import (
     train,
 )
 from kdlab.students.builders import Dropout
-from kdlab.training import taught
 
 SMALL = {"sizes": (50, 40, 40)}  # batches of 16 leave a last one of 2
 QUICK = {"epochs": 2, "batch": 16}
@@ -281,17 +280,6 @@ def test_seconds_are_a_students_share_of_its_stack(tasks, monkeypatch):
     )
     runs = train(mlp(4), tasks, seeds=3, **QUICK)
     assert runs.frame["seconds"].tolist() == [12 / 6] * 6  # two splits × three seeds
-
-
-@pytest.mark.parametrize(
-    "given, kept", [("float64", "float64"), ("float32", "float32"), ("float16", "float32")]
-)
-def test_given_answers_are_kept_in_the_precision_they_came_in_or_float32(given, kept):
-    task = load("digits", sizes=(50, 20, 20))
-    z = torch.randn(50, 10, dtype=torch.float64).to(getattr(torch, given))
-    found = taught.answers_of([z], [task], "train")["logits"]
-    assert found.dtype == getattr(torch, kept)
-    assert torch.equal(found[0].cpu(), z.to(found.dtype))
 
 
 def test_a_teacher_that_nobody_asks_is_refused(tasks, teacher):
