@@ -1,5 +1,6 @@
 """What the tests of pictures share."""
 
+import matplotlib.pyplot as plt
 import pytest
 
 from kdlab.show.picture import Picture
@@ -16,3 +17,11 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(Picture, "__init__", kept)
     return figures
+
+
+@pytest.fixture
+def nothing_left_open():
+    """No figure stays open behind a test."""
+    plt.close("all")
+    yield
+    assert plt.get_fignums() == []
