@@ -69,8 +69,8 @@ bench: $(READY)  ## speed and memory as ratios, half an hour, and one table of t
 	@$(BENCH) benchmarks/live.py >/dev/null
 	@$(PY) benchmarks/table.py
 
-repeat: $(READY)  ## a lesson's claims on twenty fresh splits, into benchmarks/results/claims.csv (NB=notebooks/02_x.ipynb)
-	@$(PY) tools/offline.py $(PY) tools/repeat.py $(or $(NB),$(error say NB=notebooks/NN_name.ipynb)) $(if $(TIMES),--times $(TIMES))
+repeat: $(READY)  ## a lesson's claims on twenty fresh splits, into benchmarks/results/claims.csv (NB=notebooks/02_x.ipynb TIMES=20, TABLES=1 for claims off tables alone)
+	@$(PY) tools/offline.py $(PY) tools/repeat.py $(or $(NB),$(error say NB=notebooks/NN_name.ipynb)) $(if $(TIMES),--times $(TIMES)) $(if $(TABLES),--tables)
 
 mnist: $(READY)  ## Hinton's MNIST table, measured again: an hour, goes on where it was stopped
 	@$(PY) benchmarks/hinton_mnist.py
