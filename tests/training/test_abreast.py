@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
@@ -69,13 +70,15 @@ def of_torch():
         return torch.get_num_threads(), pool.submit(torch.get_num_threads).result()
 
 
-def stopping(monkeypatch, stop, at=5, begun=1):
-    """`stop` is called once: at the at-th step of all stacks, or later, when so many have begun."""
-    step, count, stacks, called = Stepper.step, itertools.count(), set(), []
+def stopping(monkeypatch, stop, at=5, begun=1, past=0):
+    """`stop` is called once: at the at-th step of all stacks, or later, when so many have begun and
+    each of them is past so many steps."""
+    step, count, steps, called = Stepper.step, itertools.count(), Counter(), []
 
     def stepping(self, *args):
-        stacks.add(id(self))
-        if next(count) >= at and len(stacks) >= begun and not called:
+        steps[id(self)] += 1
+        ready = sum(taken > past for taken in list(steps.values())) >= begun
+        if next(count) >= at and ready and not called:
             called.append(True)
             stop()
         return step(self, *args)
@@ -108,7 +111,7 @@ if hasattr(signal, "pthread_kill"):
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_an_interrupt_keeps_what_each_has_reached(tasks, monkeypatch, capsys, stop):
     on(3, monkeypatch)
-    stopping(monkeypatch, stop, begun=3)
+    stopping(monkeypatch, stop, begun=3, past=3)  # three steps an epoch: each has reached one
     runs = kd.train(NET, tasks, epochs=300, batch=32)
     assert capsys.readouterr().out.startswith("Interrupted: 3 of 3 runs are kept")
     reached = runs.last()["epoch"]
