@@ -278,12 +278,14 @@ def exposure(teacher: nn.Module, field: dict[str, Tensor], on: str = "test") -> 
     Arora and others 2022, who compare a model's errors behind its own words and behind the data's.
     """
 
-    @torch.no_grad()
     def apart(student, ids):
         labels = ids.clone()
         labels[:, :PROMPT] = -100
-        logits, labels = kd.next_token(student(ids).logits, labels)
-        return kd.reverse_kl(logits, teacher(ids).logits[:, :-1], mask=labels != -100).item()
+        with evaluating(student):
+            logits, labels = kd.next_token(student(ids).logits, labels)
+        with evaluating(teacher):
+            its = teacher(ids).logits[:, :-1]
+        return kd.reverse_kl(logits, its, mask=labels != -100).item()
 
     def measure(student):
         rows = field[on][:64]
