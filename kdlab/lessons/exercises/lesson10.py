@@ -503,8 +503,8 @@ QUESTIONS = {
             "six fields can't tell them apart",
         ),
         3,
-        "Who writes the text that is learnt from decides little here. By the reverse KL it begins "
-        "to.",
+        "Who writes the text that is learnt from decides little here; on other windows the "
+        "teacher's was a little ahead. By the reverse KL it begins to.",
     ),
     "10.c": Question(
         "A step's gradient can use only the drawn tokens, or all 1,024 at each place. The mean is "
