@@ -153,8 +153,10 @@ def main(arguments=()):
     parser.add_argument("--quick", action="store_true", help="the linters and the quick tests")
     quick = parser.parse_args(arguments).quick
     together = cores()
+    # slow tests wait for browsers, servers and kernels an eighth of their time: one process more
+    workers = str(together if quick else together + 1)
     # without nbval, which no test needs in its own process, each of them starts seconds sooner
-    tests = [*PYTHON, "pytest", "-p", "no:nbval", "-n", str(together), "--dist", "worksteal"]
+    tests = [*PYTHON, "pytest", "-p", "no:nbval", "-n", workers, "--dist", "worksteal"]
     tests += ["-m", "not slow"] if quick else []
     results = {}
 
