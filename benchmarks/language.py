@@ -10,15 +10,16 @@
 Each takes half an hour on a CPU core, `source` twice that; with KDLAB_REPEAT=1 before it, it is
 measured again on other windows, see again.py. docs_lm teaches docs_base six fields of docstrings
 (of source code for `unknown`), a student and a text a field; for `started` it has learnt the
-field's labels first, for 50 steps at their rate in which_kl.csv. Each arm first tries rates on the
-validation texts of three fields, and takes the one that is best at its best mark in what the lesson
-asks about: how badly the student predicts (kl, unknown), how odd the teacher finds what it writes
-(writer). An arm that at every rate writes odder text than before has no best rate by that, and
-takes the one by which it predicts best. All that were tried stand in results/rates.csv; where the
-best is an edge of the grid, the grid grows. With that rate the arm is trained on all six fields and
-measured on test texts, once; `exposure` takes the rates of whose_text.csv; an arm that the table
-has at that rate stays. For `source` rate and steps are both chosen so, for each arm at each number
-of answers; with these it is measured on other windows of all eight fields."""
+field's labels first, 50 steps at their rate in which_kl.csv, a number not tried. Each arm first
+tries rates on the validation texts of three fields, and takes the one that is best at its best mark
+in what the lesson asks about: how badly the student predicts (kl, unknown), how odd the teacher
+finds what it writes (writer). An arm that at every rate writes odder text than before has no best
+rate by that, and takes the one by which it predicts best. All that were tried stand in
+results/rates.csv; where the best is an edge of the grid, the grid grows. With that rate the arm is
+trained on all six fields and measured on test texts, once; `exposure` takes the rates of
+whose_text.csv; an arm that the table has at that rate stays. For `source` rate and steps are both
+chosen so, for each arm at each number of answers; with these it is measured on other windows of all
+eight fields."""
 
 import functools
 import os
