@@ -5,6 +5,7 @@
 prints what was measured on this hardware as one table; a benchmark of which nothing was says so."""
 
 import csv
+import os
 import platform
 from pathlib import Path
 
@@ -32,7 +33,14 @@ def ratio(a, b, key):
 
 
 def write(path, rows, same=("hardware",), show=True):
-    """Put the rows in place of those that say the same in these columns, and print them."""
+    """Put the rows in place of those that say the same in these columns, and print them.
+
+    Raises ValueError where a repetition (KDLAB_REPEAT) would replace what is committed."""
+    if path.parent == RESULTS and os.environ.get("KDLAB_REPEAT", "0").strip("0"):
+        raise ValueError(
+            f"write: {path.name} is no table that is measured again, see again.py; unset "
+            f"KDLAB_REPEAT, got {os.environ['KDLAB_REPEAT']!r}"
+        )
     keep = []
     if path.exists():
         with path.open(newline="") as file:

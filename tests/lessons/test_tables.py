@@ -38,6 +38,7 @@ def test_a_repetition_reads_what_was_measured_for_it(tmp_path, monkeypatch):
 def test_what_is_measured_again_replaces_its_own_repetition_alone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(course_files() / "benchmarks"))
     import again
+    import table
 
     monkeypatch.setattr(again, "RESULTS", tmp_path)
     monkeypatch.setenv("KDLAB_REPEAT", "")
@@ -54,6 +55,14 @@ def test_what_is_measured_again_replaces_its_own_repetition_alone(tmp_path, monk
         "value",
         "more",
     ]
+    # a benchmark that knows of no repetition would have put other splits into its own table
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    with pytest.raises(ValueError, match="sizes.csv is no table that is measured again"):
+        table.write(tmp_path / "sizes.csv", [{"value": 1}])
+    assert not (tmp_path / "sizes.csv").exists()
+    for k in ("", "0"):
+        monkeypatch.setenv("KDLAB_REPEAT", k)
+        table.write(tmp_path / "sizes.csv", [{"value": 1, "hardware": "h"}], show=False)
     sys.modules.pop("again")
 
 

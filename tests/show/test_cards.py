@@ -1,6 +1,7 @@
 """A claim's card: what a reader sees, hears and prints, and what the drawing's pixels say."""
 
 import base64
+import dataclasses
 import re
 import sys
 from html.parser import HTMLParser
@@ -222,12 +223,17 @@ def test_a_card_tells_what_the_ledger_holds(flips, shown, monkeypatch, tmp_path)
     folded = Page(shown[0]._repr_html_()).folded
     assert "held 17 times of 20" in folded and "4.2 standard errors" in folded and "-0.3" in folded
     assert ("flipped at: 30 epochs (3)" in folded) is bool(flips)
+    assert "On fresh splits, teachers and seeds it held" in folded
     claim("another", estimate(2) > 0)
     assert "fresh splits" not in Page(shown[1]._repr_html_()).folded
     pd.DataFrame([row | {"held": 0, "of": 0, "flips": ""}]).to_csv(table, index=False)
     claim("it helps", estimate(2) > 0)
     folded = Page(shown[2]._repr_html_()).folded
     assert "off a committed table" in folded and "held 0" not in folded
+    # a teacher that was not drawn is not said to be fresh
+    pd.DataFrame([row | {"flips": ""}]).to_csv(table, index=False)
+    claim("it helps", dataclasses.replace(estimate(2), units="fields, with one teacher") > 0)
+    assert "On fresh splits and seeds it held" in Page(shown[3]._repr_html_()).folded
 
 
 @pytest.mark.parametrize("there", [True, False])
