@@ -19,9 +19,9 @@ TINY = torch.finfo(torch.float32).tiny  # stands for a mixture of 0, so that 0 �
 
 
 def _forward_kl(log_q, q, log_p):
-    """D = Σ p (log p − log q),   a = −p."""
+    """D = Σ p (log p − log q),   T ∂D/∂z = q − p."""
     p = log_p.exp()
-    return log_p.sub_(log_q).mul_(p).sum(-1), p.neg_()
+    return log_p.sub_(log_q).mul_(p).sum(-1), q.sub_(p)
 
 
 def _reverse_kl(log_q, q, log_p):
@@ -29,8 +29,7 @@ def _reverse_kl(log_q, q, log_p):
 
     The constant 1 falls out of a − q Σ a.
     """
-    a = log_q.sub_(log_p).mul_(q)
-    return a.sum(-1), a
+    return centred(log_q.sub_(log_p).mul_(q), q)
 
 
 def _jsd(log_q, q, log_p, beta=0.5):
@@ -46,8 +45,8 @@ def _jsd(log_q, q, log_p, beta=0.5):
     p = log_p.exp()
     log_m = torch.lerp(q, p, beta).clamp_min_(TINY).log_()
     of_p = log_p.sub_(log_m).mul_(p).sum(-1)
-    a = log_q.sub_(log_m).mul_(q).mul_(1 - beta)
-    return beta * of_p + a.sum(-1), a
+    of_q, g = centred(log_q.sub_(log_m).mul_(q).mul_(1 - beta), q)
+    return beta * of_p + of_q, g
 
 
 def _skew_forward_kl(log_q, q, log_p, skew=0.1):
@@ -56,7 +55,8 @@ def _skew_forward_kl(log_q, q, log_p, skew=0.1):
         return _forward_kl(log_q, q, log_p)
     p = log_p.exp()
     m = torch.lerp(q, p, skew).clamp_min_(TINY)
-    return log_p.sub_(m.log()).mul_(p).sum(-1), p.div_(m).mul_(q).mul_(skew - 1)
+    found = log_p.sub_(m.log()).mul_(p).sum(-1)
+    return found, centred(p.div_(m).mul_(q).mul_(skew - 1), q)[1]
 
 
 def _skew_reverse_kl(log_q, q, log_p, skew=0.1):
@@ -68,17 +68,29 @@ def _skew_reverse_kl(log_q, q, log_p, skew=0.1):
         return _reverse_kl(log_q, q, log_p)
     m = torch.lerp(log_p.exp_(), q, skew).clamp_min_(TINY)
     a = log_q.sub_(m.log()).mul_(q)
-    return a.sum(-1), a.addcdiv_(q.square(), m, value=-skew)
+    found = a.sum(-1)
+    return found, centred(a.addcdiv_(q.square(), m, value=-skew), q)[1]
 
 
 def _tvd(log_q, q, log_p):
     """D = ½ Σ |q − p|,   a = ½ q sign(q − p)."""
     far = q - log_p.exp_()
-    return 0.5 * far.abs().sum(-1), far.sign_().mul_(q).mul_(0.5)
+    found = 0.5 * far.abs().sum(-1)
+    return found, centred(far.sign_().mul_(q).mul_(0.5), q)[1]
+
+
+def centred(a: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ a (n,), and a − q · Σ a in the place of a; from a and q of some rows (n, V).
+
+    >>> centred(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
+    (tensor([1.]), tensor([[ 0.5000, -0.5000]]))
+    """
+    total = a.sum(-1)
+    return total, a.addcmul_(q, total[..., None], value=-1)
 
 
 # by the divergence's name; from log q, q and log p of some rows (n, V), which they may overwrite:
-# D (n,) and a (n, V)
+# D (n,) and T ∂D/∂z (n, V)
 FORMULAS = {
     "forward_kl": _forward_kl,
     "reverse_kl": _reverse_kl,
@@ -137,7 +149,7 @@ def rows(
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """−log softmax(logits)[label] a row, (..., V), (...) → (...); 0 where the label is −100.
 
-        D = −log q(y),   a(v) = −1[v = y]
+        D = −log q(y),   ∂D/∂z(v) = q(v) − 1[v = y]
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     tensor([0.1269])
@@ -145,8 +157,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     def formula(log_q, q, part):
         y = flat[part][:, None]
-        found = -log_q.gather(1, y)[:, 0]
-        return found, log_q.zero_().scatter_(1, y, -1.0)
+        return -log_q.gather(1, y)[:, 0], q.scatter_add_(1, y, q.new_full(y.shape, -1.0))
 
     flat = labels.reshape(-1)
     return _over_rows(logits, formula, labels >= 0)
@@ -174,7 +185,9 @@ def once():
 
 
 class _Rows(torch.autograd.Function):
-    """formula(log q, q, part) → D and a of some rows; index: the rows that count, None for all."""
+    """formula(log q, q, part) → D and T ∂D/∂z of some rows.
+
+    index: the rows that count, None for all."""
 
     @staticmethod
     def forward(ctx, logits, formula, index, T):
@@ -185,12 +198,15 @@ class _Rows(torch.autograd.Function):
             # float16 would lose small slopes before a gradient scaler makes them larger
             kept = torch.float32 if logits.dtype == torch.float16 else logits.dtype
             gradient = (torch.empty_like if index is None else torch.zeros_like)(logits, dtype=kept)
-        for part in _parts(logits, index):
-            log_q = fresh_log_softmax(logits[part], T)
-            q = log_q.exp()
-            found[part], a = formula(log_q, q, part)
+        for part in parts(logits, index):
+            log_q, place = fresh_log_softmax(logits[part], T), None
+            if gradient is not None and index is None and gradient.dtype == wide:
+                place = gradient[part]  # a formula may leave the slope in the place of q
+            found[part], g = formula(log_q, torch.exp(log_q, out=place), part)
             if gradient is not None:
-                gradient[part] = slope(q, a, 1 / T).to(gradient.dtype)
+                g = g if T == 1 else g.mul_(1 / T)
+                if g is not place:
+                    gradient[part] = g.to(gradient.dtype)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return found
@@ -202,27 +218,21 @@ class _Rows(torch.autograd.Function):
         if gradient.dtype == by_row.dtype == ctx.dtype:
             return gradient * by_row[:, None], None, None, None
         found = torch.empty_like(gradient, dtype=ctx.dtype)
-        for part in _parts(gradient, None):  # multiplied in float32, and rounded once
+        for part in parts(gradient):  # multiplied in float32, and rounded once
             found[part] = gradient[part] * by_row[part, None]
         return found, None, None, None
 
 
-def _parts(logits, index):
-    """The rows, few enough to be worked on at once: slices, or parts of the index."""
+def parts(logits: Tensor, index: Tensor | None = None) -> list:
+    """The rows of logits (n, V), few enough to be worked on at once: slices, or parts of the index.
+
+    >>> parts(torch.zeros(3, 2**20))
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
     step = max(1, AT_ONCE.get(logits.device.type, AT_ONCE["cuda"]) // logits.shape[-1])
     if index is not None:
         return index.split(step)
     return [slice(start, start + step) for start in range(0, len(logits), step)]
-
-
-def slope(q: Tensor, a: Tensor, scale: float) -> Tensor:
-    """scale · [a − q · Σ a] in the place of a, from q and a of some rows (n, V).
-
-    >>> slope(torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]]), 2.0)
-    tensor([[ 1., -1.]])
-    """
-    g = a.addcmul_(q, a.sum(-1, keepdim=True), value=-1)
-    return g if scale == 1 else g.mul_(scale)
 
 
 def fresh_log_softmax(z: Tensor, T: float) -> Tensor:

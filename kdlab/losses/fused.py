@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdlab.base.arguments import one_of, whole
 from kdlab.base.compiling import compiled, compiles
 from kdlab.losses import divergences
-from kdlab.losses.closed_form import FORMULAS, fresh_log_softmax, once, slope
+from kdlab.losses.closed_form import FORMULAS, fresh_log_softmax, once, parts
 from kdlab.losses.kd import TokenLoss, check_labels
 from kdlab.losses.protocol import Objective
 
@@ -28,8 +28,9 @@ from kdlab.losses.protocol import Objective
 class _Chunk:
     """What a `TokenLoss` makes of a chunk's logits z, teacher_z (n, V) and labels (n,).
 
-    Soft and hard term a row (n,), and the loss's gradient by z, in z's dtype; it overwrites nothing
-    of z. The hard term is NaN where neither the loss nor `with_hard` asks for it.
+    Soft and hard term a row (n,), and the loss's gradient by z, in z's dtype. place: memory of the
+    gradient's size for what lies between, z itself where it may be overwritten. The hard term is
+    NaN where neither the loss nor `with_hard` asks for it.
     """
 
     divergence: str
@@ -46,21 +47,28 @@ class _Chunk:
         name, options = objective.divergence.__name__, tuple(objective.options.items())
         return cls(name, options, objective.temperature, *objective.weights, with_hard, wide)
 
-    def __call__(self, z: Tensor, teacher_z: Tensor, labels: Tensor) -> tuple:
+    def __call__(
+        self, z: Tensor, teacher_z: Tensor, labels: Tensor, place: Tensor | None = None
+    ) -> tuple:
+        hard, of_labels = self._hard(z, labels)
         log_q, log_p = (self.log_softmax(x, self.T) for x in (z, teacher_z))
-        q = log_q.exp()
-        soft, a = FORMULAS[self.divergence](log_q, q, log_p, **dict(self.options))
-        soft = soft.clamp_min_(0)  # rounding may end just below 0
-        g = slope(q, a, self.of_soft / self.T)
+        q = torch.exp(log_q, out=place)
+        soft, g = FORMULAS[self.divergence](log_q, q, log_p, **dict(self.options))
+        if (scale := self.of_soft / self.T) != 1:
+            g.mul_(scale)
+        if of_labels is not None:
+            g.add_(of_labels, alpha=self.of_hard)
+        return soft.clamp_min_(0), hard, g.to(z.dtype)  # rounding may end just below 0
+
+    def _hard(self, z, labels):
+        """CE = −log q_1(y) a row, and ∂CE/∂z(v) = q_1(v) − 1[v = y]; NaN and None where unasked."""
         if not (self.of_hard or self.with_hard):
-            return soft, torch.full_like(soft, torch.nan), g.to(z.dtype)
-        # CE = −log q_1(y),   ∂CE/∂z(v) = q_1(v) − 1[v = y]
+            return z.new_full(labels.shape, torch.nan, dtype=self.wide), None
         log_q, y = self.log_softmax(z, 1.0), labels[:, None]
         hard = -log_q.gather(1, y)
-        if self.of_hard:
-            g.add_(log_q.exp_(), alpha=self.of_hard)
-            g.scatter_add_(1, y, torch.full_like(hard, -self.of_hard))
-        return soft, hard[:, 0], g.to(z.dtype)
+        if not self.of_hard:
+            return hard[:, 0], None
+        return hard[:, 0], log_q.exp_().scatter_add_(1, y, torch.full_like(hard, -1.0))
 
     def log_softmax(self, z: Tensor, T: float) -> Tensor:
         """log softmax(z / T), (n, V), in memory of its own."""
@@ -70,6 +78,23 @@ class _Chunk:
 @functools.lru_cache(maxsize=32)
 def _compiled(chunk):
     return compiled(chunk.__call__)
+
+
+def _by_parts(of_chunk, z, teacher_z, labels):
+    """The same for a few rows at a time, which stay in a processor's cache.
+
+    The gradient takes the place of z."""
+    each = parts(z)
+    if len(each) == 1:
+        return of_chunk(z, teacher_z, labels)
+    soft, hard = z.new_empty(2, len(z), dtype=of_chunk.wide)
+    for part in each:
+        here = z[part]
+        place = here if here.dtype == of_chunk.wide else None
+        soft[part], hard[part], g = of_chunk(here, teacher_z[part], labels[part], place)
+        if g is not here:
+            here.copy_(g)
+    return soft, hard, z
 
 
 def _as_head(weight):
@@ -147,7 +172,8 @@ class _Fused(torch.autograd.Function):
             h, z = answers(rows, hidden, *student)
             teacher_z = answers(rows, teacher_hidden, *teacher)[1]
             # a last chunk of another length would be compiled anew
-            formula = _compiled(of_chunk) if compiling and len(rows) == chunk else of_chunk
+            whole_one = compiling and len(rows) == chunk
+            formula = _compiled(of_chunk) if whole_one else functools.partial(_by_parts, of_chunk)
             soft[rows], hard[rows], g = formula(z, teacher_z, labels[rows])
             if of_bias is not None:
                 of_bias += g.sum(0, dtype=wide)

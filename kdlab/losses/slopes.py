@@ -52,8 +52,8 @@ def _distilled(objective, student, teacher, labels):
     T, (of_soft, of_hard) = objective.temperature, objective.weights
     log_q, log_p = log_softmax_of(student, T), log_softmax_of(teacher, T)
     q = log_q.exp()
-    soft, a = closed_form.FORMULAS["forward_kl"](log_q, q, log_p.to(log_q.dtype))
-    g = closed_form.slope(q, a, 1.0).mul_(_per_class(of_soft) / T)
+    soft, g = closed_form.FORMULAS["forward_kl"](log_q, q, log_p.to(log_q.dtype))
+    g.mul_(_per_class(of_soft) / T)
     loss = of_soft * soft
     if torch.is_tensor(of_hard) or of_hard:
         hard, of_labels = _cross_entropy(student, labels)

@@ -19,7 +19,7 @@ SETTINGS = ("temperature", "alpha")  # of an objective: columns of every frame
 # the axes that are no settings of an objective
 PLAIN = ("student", "objective", "batch", "epochs", "lr")
 STACKED = 128  # replicas in one stack
-PERCEPTRONS = 600_000  # weights of theirs at the least, where a stack has a thread of its own
+PERCEPTRONS = 400_000  # weights of theirs at the least, where a stack has a thread of its own
 
 
 def name_of(value):

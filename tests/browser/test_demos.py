@@ -132,9 +132,13 @@ SCREEN = """() => {
     return {seen, letters, share: area / innerWidth / innerHeight,
         page: [document.documentElement.scrollWidth, document.documentElement.scrollHeight]};
 }"""
-# a window takes its new size some frames later
-ALL_THERE = """high => innerHeight === high && [...document.querySelectorAll('.kdlab-view, form')]
-    .every(e => e.getBoundingClientRect().top >= 0 && e.getBoundingClientRect().bottom <= high)"""
+# a window takes its new size some frames later, and what fills it later still
+ALL_THERE = """([wide, high]) => {
+    const stage = document.querySelector('.kdlab-explorer').getBoundingClientRect();
+    return innerWidth === wide && innerHeight === high && stage.width === wide
+        && stage.height === high && [...document.querySelectorAll('.kdlab-view, form')]
+        .every(e => e.getBoundingClientRect().top >= 0 && e.getBoundingClientRect().bottom <= high);
+}"""
 # [each change of the picture's source, or of what is said about it, in order]
 WATCH = """() => {
     const view = document.querySelector('.kdlab-view'), said = view.querySelector('.kdlab-status');
@@ -151,7 +155,7 @@ WATCH = """() => {
 def check_fills_the_screen(page, size):
     """One screen, two thirds of it the figure, no letter below 20 pixels at 720 lines."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
-    page.wait_for_function(ALL_THERE, arg=size[1])
+    page.wait_for_function(ALL_THERE, arg=list(size))
     found, least = page.evaluate(SCREEN), 20 * size[1] / 720
     assert found["page"] == list(size)
     assert found["share"] >= 2 / 3
