@@ -89,11 +89,15 @@ def long_functions(source):
 
 def test_no_function_is_long():
     """One that is has parts with names of their own; or it stands above, with its reason."""
-    benchmarks = sorted((HOME.parent / "benchmarks").glob("*.py"))
-    assert benchmarks
+    beside = [
+        path
+        for folder in ("benchmarks", "tools")
+        for path in sorted((HOME.parent / folder).rglob("*.py"))
+    ]
+    assert {"benchmarks", "tools"} == {path.relative_to(HOME.parent).parts[0] for path in beside}
     found = {
         f"{path.relative_to(HOME if path in FILES else HOME.parent).as_posix()}: {name}"
-        for path in [*FILES, *benchmarks]
+        for path in [*FILES, *beside]
         for name in long_functions(path.read_text("utf-8"))
     }
     assert found == set(LONG)

@@ -60,7 +60,8 @@ def measure():
     student_choice.distilled_sizes().to_csv(student_choice.MEASURED, index=False)
 
 
-def main():
+def parsed():
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--token", default=None, help="made anew where none is given")
@@ -68,31 +69,32 @@ def main():
     parser.add_argument(
         "--measure", action="store_true", help="train anew what demos 3 and 5 show, and end"
     )
-    options = parser.parse_args()
-    if options.measure:
-        return measure()
-    demos = sorted(options.directory.glob("*.ipynb"))
-    if not demos:
-        return f"demos: no notebook in {options.directory}"
-    try:
-        import voila.app
-        from tornado.web import HTTPError
-        from traitlets.config import Config
-        from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-    except ImportError:
-        return "demos: Voilà is missing; install it with: pip install -c constraints.txt voila"
-    token = options.token or secrets.token_urlsafe(24)
+    return parser.parse_args()
+
+
+def closing():
+    """Voilà's handler for a page that is left, which ends its kernel, for pages of this server
+    alone. Raises ImportError where Voilà is missing."""
+    from tornado.web import HTTPError
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
     class Closing(VoilaShutdownKernelHandler):
-        """A page that is left ends its kernel. The browser's last message carries no form's token,
-        so it is taken from a page of this server alone."""
+        """The browser's last message carries no form's token, so what is asked is where it comes
+        from."""
 
         def check_xsrf_cookie(self):
             own = f"{self.request.protocol}://{self.request.host}"
             if self.request.headers.get("Origin") != own:
                 raise HTTPError(403, "a kernel is ended by its own page")
 
-    voila.app.VoilaShutdownKernelHandler = Closing
+    return Closing
+
+
+def served(demos, token):
+    """Voilà's application for these notebooks. Raises ImportError where Voilà is missing."""
+    import voila.app
+
+    voila.app.VoilaShutdownKernelHandler = closing()
 
     class Served(voila.app.Voila):
         """Voilà, which says where it is in place of opening a browser: its own log hides the
@@ -108,7 +110,24 @@ def main():
             for path in demos:
                 print(f"  {path.stem}:  {here}voila/render/{path.name}?token={token}", flush=True)
 
-    app = Served(config=Config(settings(options.directory, options.port, token)))
+    return Served
+
+
+def main():
+    options = parsed()
+    if options.measure:
+        return measure()
+    demos = sorted(options.directory.glob("*.ipynb"))
+    if not demos:
+        return f"demos: no notebook in {options.directory}"
+    token = options.token or secrets.token_urlsafe(24)
+    try:
+        from traitlets.config import Config
+
+        application = served(demos, token)
+    except ImportError:
+        return "demos: Voilà is missing; install it with: pip install -c constraints.txt voila"
+    app = application(config=Config(settings(options.directory, options.port, token)))
     app.initialize([])
     # a shell's background job would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)

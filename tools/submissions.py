@@ -238,28 +238,30 @@ def restored(reference, released, cells):
     reference: the settled instructor notebook; released: what the student was given; cells: as
     `read_cells` gives them. Returns (notebook, remarks). A student's own cells stay, after the cell
     they stood behind."""
-    given = {grade_id(cell): cell.source for cell in released.cells if grade_id(cell)}
-    points = {
-        grade_id(cell): cell.metadata.nbgrader.get("points")
-        for cell in released.cells
-        if grade_id(cell)
-    }
+    marked = {grade_id(cell): cell for cell in released.cells if grade_id(cell)}
+    answers, own = _told_apart(reference, released, marked, cells)
+    student = id_of(cells)
+    notebook = _in_order(reference, marked, answers, own, student)
+    remarks = _remarks(reference, marked, answers)
+    if any(is_id(cell) for cell in reference.cells):
+        remarks.append(f"data of the id {student!r}" if student else "no id: the data of everybody")
+    return notebook, remarks
+
+
+def _told_apart(reference, released, marked, cells):
+    """({grade id: [(source, marks)]}, {place: [cell]}): what stands where something was given out,
+    and the student's own cells, by the cell of the reference that they stood behind, -1 for none.
+    """
     prose = {cell.source.strip() for cell in released.cells if not grade_id(cell)}
-    # what a person reads: nbgrader gives 0 by itself where it is as it was handed out
-    untouched = {
-        grade_id(cell): cell.metadata.nbgrader.get("checksum")
-        for cell in released.cells
-        if grade_id(cell) and cell.cell_type == "markdown"
-    }
     places = {grade_id(cell) or cell.get("id"): i for i, cell in enumerate(reference.cells)}
     # a cell keeps its id where its metadata were stripped
     by_id = {cell.get("id"): grade_id(cell) for cell in released.cells if grade_id(cell)}
     answers, own, place = {}, {}, -1
     for kind, identity, other, source, marks in cells:
         other = other if isinstance(other, str) else None
-        key = identity if identity in given else by_id.get(other)
+        key = identity if identity in marked else by_id.get(other)
         key = other if key is None and other in places else key
-        if key in given:
+        if key in marked:
             place = places[key]
             answers.setdefault(key, []).append((source, marks))
         elif kind == "markdown" and source.strip() in prose or key is not None:
@@ -267,7 +269,12 @@ def restored(reference, released, cells):
         elif source.strip():
             cell = new_code_cell(source) if kind == "code" else new_markdown_cell(source)
             own.setdefault(place, []).append(cell)
-    notebook, student = reference.copy(), id_of(cells)
+    return answers, own
+
+
+def _in_order(reference, marked, answers, own, student):
+    """The reference's notebook with the answers in it, and the student's own cells between."""
+    notebook = reference.copy()
     notebook.cells = own.get(-1, [])
     for i, cell in enumerate(reference.cells):
         cell = cell.copy()
@@ -276,17 +283,18 @@ def restored(reference, released, cells):
         if is_id(cell):
             cell.source = f"{NAME} = {student!r}"
         if grade_id(cell) and cell.metadata.nbgrader.get("solution"):
-            cell.source = _answer(
-                [source for source, _ in answers.get(grade_id(cell), [])], given[grade_id(cell)]
-            )
-            if grade_id(cell) in untouched:
-                cell.metadata = copy.deepcopy(cell.metadata)
-                cell.metadata.nbgrader["checksum"] = untouched[grade_id(cell)]
+            _fill_in(cell, marked[grade_id(cell)], answers.get(grade_id(cell), []))
         notebook.cells += [cell, *own.get(i, [])]
-    remarks = _remarks(reference, given, points, answers)
-    if any(is_id(cell) for cell in reference.cells):
-        remarks.append(f"data of the id {student!r}" if student else "no id: the data of everybody")
-    return notebook, remarks
+    return notebook
+
+
+def _fill_in(cell, stub, found):
+    """Put what a student wrote into a cell; stub: the cell as it was handed out."""
+    cell.source = _answer([source for source, _ in found], stub.source)
+    if stub.cell_type == "markdown":
+        # what a person reads: nbgrader gives 0 by itself where it is as it was handed out
+        cell.metadata = copy.deepcopy(cell.metadata)
+        cell.metadata.nbgrader["checksum"] = stub.metadata.nbgrader.get("checksum")
 
 
 def _answer(sources, stub):
@@ -295,7 +303,9 @@ def _answer(sources, stub):
     return (changed or sources or [stub])[-1]
 
 
-def _remarks(reference, given, points, answers):
+def _remarks(reference, marked, answers):
+    given = {key: cell.source for key, cell in marked.items()}
+    points = {key: cell.metadata.nbgrader.get("points") for key, cell in marked.items()}
     solutions = {
         grade_id(c) for c in reference.cells if grade_id(c) and c.metadata.nbgrader.get("solution")
     }
