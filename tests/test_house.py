@@ -1,5 +1,5 @@
 """The house rules of the package: the order of its rooms, a docstring and an example for every
-public name, no long function."""
+public name, its tests under its own, no long function."""
 
 import ast
 import functools
@@ -139,6 +139,24 @@ def test_every_exported_name_has_an_example(name):
 
 
 TESTS = HOME.parent / "tests"
+# what a lesson has of its own in a folder is tested as one
+TOGETHER = {"lessons/exercises": "test_checks.py", "lessons/figures": "test_figures.py"}
+
+
+def its_tests(module):
+    """Where the tests of a module stand: under its name, in its room."""
+    room = module.parent.as_posix()
+    if room in TOGETHER:
+        return TESTS / module.parts[0] / TOGETHER[room]
+    return TESTS / module.with_name(f"test_{module.name}")
+
+
+def test_each_module_s_tests_stand_under_its_name():
+    modules = [path.relative_to(HOME) for path in FILES if not path.stem.startswith("__")]
+    bare = [module.as_posix() for module in modules if not its_tests(module).is_file()]
+    assert not bare, f"without a tests/<room>/test_<module>.py: {', '.join(bare)}"
+
+
 # the code of this house that tests call: the package, tools, and the tests' own helpers
 CALLED = [*FILES, *HOME.parent.glob("tools/*.py"), *TESTS.glob("homework/*.py")]
 

@@ -4,6 +4,7 @@ import copy
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import (
     BertConfig,
@@ -202,3 +203,26 @@ def loss_of(trainer, rows, **layout):
 
 def whole(rows):
     return [r | {"labels": r["input_ids"]} for r in rows]
+
+
+def plain_terms(objective, z, p, y):
+    """Σ of alpha T² KL and (1 − alpha) CE over the rows of one text."""
+    T, a = objective.temperature, objective.alpha
+    log_q, log_p = F.log_softmax(z / T, -1), F.log_softmax(p / T, -1)
+    return a * T * T * (log_p.exp() * (log_p - log_q)).sum() + (1 - a) * F.cross_entropy(
+        z, y, reduction="sum"
+    )
+
+
+def agree(model, reference, tolerance=1e-9):
+    for name, value in weights(reference).items():
+        assert (weights(model)[name] - value).abs().max() < tolerance, name
+
+
+def padded_pair():
+    """A student of 40 columns and a teacher of 36, of which 32 are tokens; the others say loud
+    nonsense."""
+    student, teacher = llama(8, seed=1, vocab=40), llama(16, seed=2, vocab=36)
+    for model in (student, teacher):
+        model.lm_head.weight.data[V:] *= 5
+    return student, teacher

@@ -11,7 +11,6 @@ from torch import nn
 
 import kdlab as kd
 from kdlab import KDLoss, OwnLoss
-from kdlab.losses.pointwise import PointwiseKL
 
 R, B, C = 3, 6, 5
 SMALL = {"sizes": (50, 40, 40)}  # 50 images: with batches of 16, the last has two
@@ -314,22 +313,6 @@ def test_called_it_gives_the_function_s_value():
         OwnLoss(both)(logits(0), logits(1))
     with pytest.raises(TypeError, match="OwnLoss: teacher_logits must be a tensor"):
         one(logits(0), None)
-
-
-@pytest.mark.parametrize("log_target", [False, True])
-@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "batchmean"])
-def test_the_written_out_divergence_is_torch_s(reduction, log_target):
-    target = torch.eye(C, dtype=torch.float64)[:, :4].softmax(0) if log_target else torch.eye(C)
-    q = logits(0)[0, :C, : target.shape[1]].requires_grad_()
-    found = []
-    for written_out in (True, False):
-        if written_out:
-            with PointwiseKL():
-                value = F.kl_div(q, target, reduction=reduction, log_target=log_target)
-        else:
-            value = F.kl_div(q, target, reduction=reduction, log_target=log_target)
-        found.append((value, *torch.autograd.grad(value.sum(), q)))
-    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -19,3 +19,12 @@ def test_heat_shows_shares_without_the_diagonal_and_the_largest_first(drawn):
     assert [w for w in words if "% for" in w] == ["40 % for b", "30 % for b"]
     assert [w for w in words if "shown" in w] == ["shown: c", "shown: a"]
     inside(drawn[0])
+
+
+@pytest.mark.parametrize(
+    "rows, images, words",
+    [(3, 3, r"shares \(C, C\)"), (10, 3, "each of 10 classes, got 3")],
+)
+def test_what_is_no_matrix_of_shares_is_named(rows, images, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        heat.heat(torch.full((rows, 10), 0.1), X[:images], *WORDS)

@@ -36,3 +36,16 @@ def test_images_in_colour_and_of_another_shape_keep_their_pixels_and_shape(drawn
     np.testing.assert_allclose(image.get_array(), x[1].permute(1, 2, 0), atol=1e-6)
     left, right, bottom, top = image.get_extent()
     assert (right - left) == pytest.approx(2 * (bottom - top))
+
+
+@pytest.mark.parametrize(
+    "draw, words",
+    [
+        (lambda: strip(X[:2], [1, 2, 3], [1, 2], *WORDS), "one for each of 2 images, got 3"),
+        (lambda: strips.strips({"a": X}, *WORDS), r"must be \(images, answers, right\)"),
+        (lambda: strips.strips({}, *WORDS), "must hold a strip"),
+    ],
+)
+def test_what_is_no_strip_is_named(draw, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        draw()

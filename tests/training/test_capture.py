@@ -5,6 +5,7 @@ import functools
 
 import pytest
 import torch
+from objectives import Counting
 
 import kdlab as kd
 from kdlab.teachers.live import Live
@@ -131,29 +132,8 @@ def test_each_length_of_batch_is_recorded_once_and_freed():
     assert Recorded.freed == 2 and not one_step.recorded
 
 
-class Counting(kd.KDLoss):
-    """An objective of the reader's own, which counts its calls."""
-
-
-def test_code_of_the_reader_s_own_is_not_recorded():
-    assert kd.KDLoss().may_be_recorded and kd.TokenLoss().may_be_recorded
-    hint = functools.partial(kd.HiddenLoss, pairs=[("1", "1")])
-    assert hint(kd.features.similarity).may_be_recorded and not Counting().may_be_recorded
-    assert not hint(lambda a, b: (a - b).sum()).may_be_recorded
-    assert not hint(kd.features.similarity, base=Counting()).may_be_recorded
-    assert not kd.OwnLoss(torch.nn.functional.kl_div).may_be_recorded
+def test_nobody_has_no_state_and_that_of_an_unknown_teacher_is_unknown():
     assert Nobody().state() == {} and Live().state() is None
-
-
-class Known(Counting):
-    """One whose author knows that it may be."""
-
-    may_be_recorded = True
-
-
-def test_an_objective_of_the_reader_s_own_may_say_that_it_can_be_recorded():
-    assert Known().may_be_recorded and Known().may_run_abreast
-    assert kd.HiddenLoss(kd.features.similarity, [("1", "1")], base=Known()).may_be_recorded
 
 
 class Own(Live):

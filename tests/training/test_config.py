@@ -121,25 +121,6 @@ def test_a_name_that_is_no_model_is_told_with_every_place_tried(tmp_path):
         )
 
 
-@pytest.mark.parametrize("mark", ["is_quantized", "hf_device_map", "quantization_method"])
-def test_a_teacher_that_was_placed_is_not_moved(mark, tmp_path):
-    """Quantised models raise on `.to`; those with a device map would be torn from their hooks."""
-    teacher = build("Llama", seed=2)
-    setattr(teacher, mark, {"": "cpu"} if mark == "hf_device_map" else True)
-
-    def refuses(*args, **kwargs):
-        raise ValueError("`.to` is not supported for quantised models")
-
-    teacher.to = refuses
-    trainer = kd.DistillationTrainer(
-        build("Llama", seed=1),
-        TrainingArguments(tmp_path, **QUIET),
-        teacher=teacher,
-        train_dataset=TEXT,
-    )
-    assert trainer.train().training_loss > 0
-
-
 def test_the_loss_is_described_once(tmp_path):
     config = kd.DistillationConfig(tmp_path, alpha=0.5, **QUIET)
     with pytest.raises(

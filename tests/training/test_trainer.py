@@ -4,32 +4,21 @@ whole step."""
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 from trainers import (
     Collate,
     Pairs,
-    arguments,
+    agree,
     bert,
     llama,
+    plain_terms,
     sentences,
     texts,
     train,
-    weights,
 )
 
 from kdlab import HardLabels, KDLoss, LabelSmoothing, jsd
 from kdlab.losses.kd import TokenLoss
 from kdlab.training import trainer
-from kdlab.training.trainer import DistillationTrainer
-
-
-def plain_terms(objective, z, p, y):
-    """Σ of alpha T² KL and (1 − alpha) CE over the rows of one text."""
-    T, a = objective.temperature, objective.alpha
-    log_q, log_p = F.log_softmax(z / T, -1), F.log_softmax(p / T, -1)
-    return a * T * T * (log_p.exp() * (log_p - log_q)).sum() + (1 - a) * F.cross_entropy(
-        z, y, reduction="sum"
-    )
 
 
 def plain_loop(student, teacher, rows, objective, step=8, lr=0.5, hidden=None):
@@ -68,11 +57,6 @@ def plain_loop(student, teacher, rows, objective, step=8, lr=0.5, hidden=None):
         optimiser.step()
         losses.append(loss.item())
     return losses
-
-
-def agree(model, reference, tolerance=1e-9):
-    for name, value in weights(reference).items():
-        assert (weights(model)[name] - value).abs().max() < tolerance, name
 
 
 LAYOUTS = [(8, 1, "right", 0), (2, 4, "right", 3), (4, 2, "left", 2), (1, 8, "left", 0)]
@@ -216,40 +200,6 @@ def test_fused_equals_plain(tmp_path, divergence):
     assert students[1] == pytest.approx(students[3], abs=1e-6)
 
 
-def test_fused_is_chosen_where_it_fits_only(tmp_path, monkeypatch):
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    sizes = {
-        "vocab_size": 32,
-        "hidden_size": 8,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "num_hidden_layers": 1,
-        "intermediate_size": 8,
-    }
-    capped = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=0.1, **sizes))
-    free = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=None, **sizes))
-
-    def made(student, teacher, fused="auto", objective=None):
-        return DistillationTrainer(
-            student, arguments(tmp_path), teacher=teacher, fused=fused, objective=objective
-        )
-
-    assert not made(free, llama(8)).fused  # 32 tokens are few
-    monkeypatch.setattr(trainer, "FUSED_FROM", 32)
-    assert made(free, llama(8)).fused and not made(free, llama(8), False).fused
-    for student, teacher, objective in [
-        (free, capped, None),
-        (capped, free, None),
-        (free, llama(8), HardLabels()),
-        (bert(8), bert(16), None),
-    ]:
-        assert not made(student, teacher, objective=objective).fused
-        with pytest.raises(ValueError, match="fused: argument must be False"):
-            made(student, teacher, True, objective)
-
-
 def test_precomputed_logits_need_no_teacher(tmp_path):
     rows, teacher = sentences(16), bert(16, seed=2)
     students = [bert(8, seed=1), bert(8, seed=1)]
@@ -285,69 +235,3 @@ def test_labels_alone_pass_over_another_vocabulary_in_their_batches(tmp_path):
     for student, data in zip(students, (rows, foreign), strict=True):
         train(tmp_path, student, data, 2, 4, teacher=None, objective=HardLabels())
     agree(students[0], students[1])
-
-
-class Tiny(nn.Module):
-    """A classifier that is no model of transformers, and takes a column that nobody else does."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(32, 3)
-
-    def forward(self, input_ids, turn=None):
-        return self.table(input_ids).mean(1) * turn[:, None]
-
-
-def test_columns_that_only_the_teacher_takes_reach_it(tmp_path):
-    from datasets import Dataset
-
-    rows = [
-        {"input_ids": [1, 2, 3], "labels": i % 3, "turn": float(i), "unknown": 1} for i in range(4)
-    ]
-    teacher, student, reference = Tiny().double(), bert(8, seed=1), bert(8, seed=1)
-    done = DistillationTrainer(
-        student, arguments(tmp_path, 4), teacher=teacher, train_dataset=Dataset.from_list(rows)
-    )
-    done.train()
-    ids, turn, y = torch.tensor([[1, 2, 3]] * 4), torch.arange(4.0), torch.tensor([0, 1, 2, 0])
-    (plain_terms(KDLoss(), reference(ids).logits, teacher(ids, turn), y) / 4).backward()
-    with torch.no_grad():
-        for p in reference.parameters():
-            p -= 0.5 * p.grad
-    agree(student, reference, 1e-6)
-
-
-def test_errors_say_what_was_expected(tmp_path):
-    student = llama(8)
-    tied = llama(8, seed=3)
-    tied.model.embed_tokens = student.model.embed_tokens
-    for match, options in [
-        ("shares its parameters", {"teacher": student}),
-        ("shares its parameters", {"teacher": tied}),
-        ("None without hidden", {"teacher": None, "hidden": Pairs()}),
-        ("teacher: argument must be an nn.Module", {"teacher": 3.0}),
-        ("fused: argument must be True", {"teacher": None, "fused": "no"}),
-        ("32 tokens or classes, got 33.*uld", {"teacher": llama(8, vocab=33)}),
-        ("compute_loss_func", {"teacher": None, "compute_loss_func": print}),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            DistillationTrainer(student, arguments(tmp_path), **options)
-    for match, rows, options in [
-        (
-            "teacher: argument must be an nn.Module, or give teacher_logits",
-            texts(2),
-            {"teacher": None},
-        ),
-        (
-            "labels must lie in",
-            [r | {"labels": [99] * len(r["labels"])} for r in texts(2)],
-            {"teacher": llama(4)},
-        ),
-        (
-            "batches must hold labels",
-            [{"input_ids": [1, 2]}] * 2,
-            {"teacher": llama(4), "objective": TokenLoss(alpha=0.5)},
-        ),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            train(tmp_path, student, rows, 2, 1, **options)

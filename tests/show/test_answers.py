@@ -8,10 +8,8 @@ import torch
 from drawings import WORDS, X, inside, said
 from matplotlib.colors import to_hex
 
-from kdlab.show import heat, strips
 from kdlab.show.answers import bars, images_with_bars
 from kdlab.show.colours import GREY, PALE, VERMILLION
-from kdlab.show.strips import strip
 
 Z = torch.randn(12, 10, generator=torch.Generator().manual_seed(1))
 P = torch.softmax(Z, -1)
@@ -103,11 +101,6 @@ def test_pixels_stay_pixels_in_the_vectors_and_the_picture_small():
         (lambda: images_with_bars(X[:2], {}, [1, 2], *WORDS), "the same classes"),
         (lambda: images_with_bars("abc", P[:2], [1, 2], *WORDS), "images must be numbers"),
         (lambda: images_with_bars(X[:2, [0, 0]], P[:2], [1, 2], *WORDS), "one channel or three"),
-        (lambda: strip(X[:2], [1, 2, 3], [1, 2], *WORDS), "one for each of 2 images, got 3"),
-        (lambda: strips.strips({"a": X}, *WORDS), r"must be \(images, answers, right\)"),
-        (lambda: strips.strips({}, *WORDS), "must hold a strip"),
-        (lambda: heat.heat(P[:3], X[:3], *WORDS), r"shares \(C, C\)"),
-        (lambda: heat.heat(P[:10], X[:3], *WORDS), "each of 10 classes, got 3"),
         (lambda: bars({}, *WORDS), "number in .1, 6., got 0"),
         (lambda: bars({"a": P[0], "b": [0.5, 0.5]}, *WORDS), "the same classes"),
         (lambda: bars({"a": P[0]}, *WORDS, right=10), "right must be a whole number"),
