@@ -1,6 +1,7 @@
 """The course's colours: of the pictures, and of the cards, which need no matplotlib.
 
-Told apart with every common colour blindness. Source: Okabe and Ito 2008, darker for text on white.
+Told apart with every common colour blindness, but for ORANGE and VERMILLION: no picture holds both.
+Source: Okabe and Ito 2008, darker for text on white.
 """
 
 INK, MUTED, FAINT, HAIR = "#1f2937", "#5b6472", "#d3d9e0", "#e9ecf0"
