@@ -35,11 +35,12 @@ RATE = 1e-3
 
 
 def models(name, device):
-    """The teacher of that name and every second block of it, in float32."""
-    loaded, _ = kd.language_model(name, dtype=torch.float32)
+    """The teacher of that name and every second block of it, in float32, and their tokenizer."""
+    loaded, tokenizer = kd.language_model(name, dtype=torch.float32)
     blocks = range(0, loaded.config.num_hidden_layers, 2)
     student = kd.student_from(loaded, layers=list(blocks))
-    return student.to(device).train(), loaded.to(device).eval().requires_grad_(False)
+    teacher = loaded.to(device).eval().requires_grad_(False)
+    return student.to(device).train(), teacher, tokenizer
 
 
 class Clock(TrainerCallback):
@@ -114,7 +115,6 @@ def by_kdlab(student, teacher, rows, options, clock, fused=False):
 
 def by_trl(student, teacher, rows, options, clock):
     """TRL's trainer on fixed text: its GKD with no text of the student's own (lmbda 0)."""
-    from transformers import AutoTokenizer
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     def collate(features):
@@ -138,7 +138,7 @@ def by_trl(student, teacher, rows, options, clock):
             args=config,
             train_dataset=datasets.Dataset.from_dict({"input_ids": rows.tolist()}),
             data_collator=collate,
-            processing_class=AutoTokenizer.from_pretrained(options.model),
+            processing_class=options.tokenizer,
             callbacks=[clock],
         ).train()
 
@@ -155,7 +155,7 @@ ARMS = {
 def measure(arm, options):
     """What one process found: {"seconds" a step, "peak_MB", "note"}."""
     device = kd.setup(seed=0).device
-    student, teacher = models(options.model, device)
+    student, teacher, options.tokenizer = models(options.model, device)
     vocabulary = teacher.config.vocab_size
     count = options.batch * options.steps
     rows = torch.randint(1, vocabulary, (count, options.length))
