@@ -1,4 +1,4 @@
-"""Columns of small sets of texts, as sets in the hub's layout have them."""
+"""Small sets of texts in the hub's layout, and where a set is looked for."""
 
 
 def reviews(n, first=0, labelled=True):
@@ -18,3 +18,15 @@ def trec(n):
         "sentence1": [f"first {i}" for i in range(n)],
         "sentence2": [f"second {i}" for i in range(n)],
     }
+
+
+def looked_at(said, name, data, hub_id, hub):
+    """Whether an error names every place that was looked at, in that order."""
+    places = [
+        f"directory {name}",
+        f"KDLAB_DATA={data}",
+        f"hub cache, id {hub_id}",
+        f"the hub ({hub}",
+    ]
+    found = [said.index(place) for place in places]
+    return found == sorted(found)

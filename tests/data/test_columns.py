@@ -4,7 +4,7 @@ import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sets import reviews, trec
+from sets import looked_at, reviews, trec
 
 import kdlab as kd
 from kdlab import load_text, plain_text
@@ -21,15 +21,7 @@ def test_an_unknown_name_lists_where_it_looked_and_a_broken_set_is_named(folder,
         with pytest.raises(FileNotFoundError) as error:
             call("no/films")
         said = str(error.value)
-        looked = [
-            "directory no/films",
-            f"KDLAB_DATA={tmp_path / 'data'}",
-            "hub cache, id no/films",
-            "the hub (not re",
-        ]
-        assert [said.index(place) for place in looked] == sorted(
-            said.index(place) for place in looked
-        )
+        assert looked_at(said, "no/films", tmp_path / "data", "no/films", "not re")
         assert said.startswith(f"{name}: can't find the text 'no/films'") and "'docstrings'" in said
         (tmp_path / "data" / "broken").mkdir(parents=True, exist_ok=True)
         with pytest.raises(
