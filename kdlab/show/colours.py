@@ -1,6 +1,7 @@
 """The course's colours: of the pictures, and of the cards, which need no matplotlib.
 
-Told apart with every common colour blindness, but for ORANGE and VERMILLION: no picture holds both.
+Told apart with every common colour blindness, but for ORANGE and VERMILLION: where both are drawn,
+one is a dashed line with its name and the other diamonds.
 Source: Okabe and Ito 2008, darker for text on white.
 """
 
